@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pytest benchmarks/bench_cutpaste.py``: CutPaste against its peers, one thread each."""
+
+from __future__ import annotations
+
+import pytest
+from cases import ROWS
+from harness import Row, measure
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_cutpaste(benchmark: BenchmarkFixture, row: Row) -> None:
+    measure(benchmark, row.build())

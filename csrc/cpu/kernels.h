@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "ssad/cutpaste.h"
+#include "ssad/view.h"
+
+namespace ssad {
+
+struct CutPasteScratch {
+  void* patches;  // every cut patch, in the images' dtype, at its plan's offset
+  void* work;     // one patch of up to three channels in the arithmetic type, per thread
+  int64_t work_bytes;
+};
+
+// The kernels that are compiled once per instruction set.
+struct Kernels {
+  const char* level;
+  void (*cut_paste)(const ImageView& images, const CutPastePlan* plans,
+                    const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads);
+  void (*philox)(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
+                 int64_t threads);
+};
+
+// Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.
+const Kernels& kernels();
+
+#define SSAD_DECLARE_LEVEL(level) \
+  namespace level {               \
+  extern const Kernels kKernels;  \
+  }
+SSAD_DECLARE_LEVEL(baseline)
+SSAD_DECLARE_LEVEL(avx2)
+SSAD_DECLARE_LEVEL(avx512)
+#undef SSAD_DECLARE_LEVEL
+
+}  // namespace ssad

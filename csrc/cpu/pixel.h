@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "ssad/level.h"
+
+namespace ssad::SSAD_LEVEL {
+
+// How a stored element becomes a number and back. `Compute` is the arithmetic type, `kBound` white.
+struct UInt8 {
+  using Stored = uint8_t;
+  using Compute = float;
+  static constexpr float kBound = 255.0f;
+  static float load(uint8_t x) { return static_cast<float>(x); }
+  static uint8_t store(float x) { return static_cast<uint8_t>(static_cast<int32_t>(x + 0.5f)); }
+};
+
+struct Float32 {
+  using Stored = float;
+  using Compute = float;
+  static constexpr float kBound = 1.0f;
+  static float load(float x) { return x; }
+  static float store(float x) { return x; }
+};
+
+struct Float64 {
+  using Stored = double;
+  using Compute = double;
+  static constexpr double kBound = 1.0;
+  static double load(double x) { return x; }
+  static double store(double x) { return x; }
+};
+
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+inline float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+struct BFloat16 {
+  using Stored = uint16_t;
+  using Compute = float;
+  static constexpr float kBound = 1.0f;
+  static float load(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
+  static uint16_t store(float x) {
+    const uint32_t bits = bits_of(x);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) {  // NaN: rounding could make it infinite
+      return static_cast<uint16_t>((bits >> 16) | 0x40u);
+    }
+    return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+  }
+};
+
+struct Float16 {
+  using Stored = uint16_t;
+  using Compute = float;
+  static constexpr float kBound = 1.0f;
+  static float load(uint16_t x) {
+    const uint32_t sign = static_cast<uint32_t>(x & 0x8000u) << 16;
+    const uint32_t rest = static_cast<uint32_t>(x & 0x7FFFu) << 13;
+    if (rest >= 0x0F800000u) return float_of(sign | rest | 0x7F800000u);  // inf and NaN
+    // The product moves the exponent's bias from 15 to 127, subnormal numbers included.
+    return float_of(sign | bits_of(float_of(rest) * float_of(0x77800000u)));
+  }
+  static uint16_t store(float x) {
+    const uint32_t sign = (bits_of(x) >> 16) & 0x8000u;
+    const uint32_t rest = bits_of(x) & 0x7FFFFFFFu;
+    if (rest > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u);
+    if (rest >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);
+    if (rest < 0x38800000u) {  // subnormal in half: let the adder round at the right bit
+      const float shifted = float_of(rest) + 0.5f;
+      return static_cast<uint16_t>(sign | (bits_of(shifted) - 0x3F000000u));
+    }
+    const uint32_t rounded = rest + 0xFFFu + ((rest >> 13) & 1u);
+    return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+  }
+};
+
+}  // namespace ssad::SSAD_LEVEL

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "families.h"
+
+#define SSAD_STRING(x) #x
+#define SSAD_NAME(x) SSAD_STRING(x)
+
+namespace ssad::SSAD_LEVEL {
+
+const Kernels kKernels = {SSAD_NAME(SSAD_LEVEL), cut_paste, philox_fill};
+
+}  // namespace ssad::SSAD_LEVEL

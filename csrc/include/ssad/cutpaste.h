@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "ssad/view.h"
+
+namespace ssad {
+
+// One row per sample, as in ssad_kernels.CutPasteParams.
+struct CutPasteParams {
+  const int64_t* source_index;  // (n)
+  const int64_t* source_box;    // (n, 4) y, x, h, w
+  const int64_t* target;        // (n, 2) y, x of the canvas
+  const float* angle;           // (n) degrees
+  const float* jitter;          // (n, 4) brightness, contrast, saturation, hue
+  const int64_t* order;         // (n, 4)
+  const bool* apply;            // (n)
+};
+
+enum JitterOp : int8_t { kBrightness = 0, kContrast = 1, kSaturation = 2, kHue = 3 };
+
+// What is to be done for one sample, with every coordinate checked: a kernel can trust it.
+struct CutPastePlan {
+  Status status;                           // nothing is done unless kApplied (+ kClipped)
+  int64_t source;                          // image to cut from
+  int64_t box_y, box_x, box_h, box_w;      // as asked for
+  int64_t cut_y, cut_x, cut_h, cut_w;      // the part of the box inside the source image
+  int64_t canvas_y, canvas_x, canvas_h, canvas_w;
+  int64_t cos, sin;                        // 16-bit fixed point
+  int32_t steps;                           // jitter operations that change something
+  JitterOp step[4];
+  float factor[4];
+  int64_t offset;                          // of the cut patch in the scratch memory, in elements
+};
+
+struct CutPasteSize {
+  int64_t elements;  // of all cut patches together
+  int64_t largest;   // pixels of the largest patch
+};
+
+// Planes of the arithmetic type start on cache lines: a vector that straddles two costs double.
+inline int64_t work_stride(int64_t pixels) { return (pixels + 15) / 16 * 16; }
+
+// Fills plans[0..n).
+CutPasteSize plan_cut_paste(const ImageView& images, const CutPasteParams& params,
+                            CutPastePlan* plans);
+
+// Plans and runs the batch in place; mask (n, 1, h, w) and status (n) are written whole. Returns
+// false when there is no memory for the patches, with nothing done.
+bool cut_paste(const ImageView& images, const CutPasteParams& params, bool* mask, int8_t* status,
+               int64_t threads);
+
+// The distribution from which the transforms draw. Either `area` (a fraction of the image) with
+// `aspect`, or `length` x `width` in pixels when `scar`.
+struct CutPasteLaw {
+  double p;
+  bool scar;
+  double area[2], aspect[2];
+  int64_t length[2], width[2];
+  double angle[2];
+  double jitter[4];
+  bool other_source;
+};
+
+struct CutPasteDraws {
+  int64_t* source_index;
+  int64_t* source_box;
+  int64_t* target;
+  float* angle;
+  float* jitter;
+  int64_t* order;
+  bool* apply;
+};
+
+void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height,
+                      int64_t width, const CutPasteLaw& law, const CutPasteDraws& out);
+
+}  // namespace ssad

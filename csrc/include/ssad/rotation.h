@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "ssad/level.h"
+
+namespace ssad::SSAD_LEVEL {
+
+// Rotation in 16-bit fixed point. Nearest sampling flips whole pixels when a coordinate moves by an
+// ulp, so after the angle everything is integer arithmetic, and the angle itself goes through
+// float64 +, x and / alone: equal on every device, as long as no multiply-add is contracted.
+struct Rotation {
+  int64_t cos, sin;
+};
+
+constexpr int kRotationBits = 16;
+
+SSAD_HD Rotation rotation(float degrees) {
+  double angle = std::fmod(static_cast<double>(degrees), 360.0);
+  if (angle < 0.0) angle += 360.0;
+  const double quadrant = std::floor((angle + 45.0) / 90.0);
+  const double x = (angle - quadrant * 90.0) * 0.017453292519943295;
+  const double z = x * x;  // |x| <= pi/4: the Taylor series below are exact to an ulp
+  double sine = -1.0 / 1307674368000.0;
+  sine = sine * z + 1.0 / 6227020800.0;
+  sine = sine * z - 1.0 / 39916800.0;
+  sine = sine * z + 1.0 / 362880.0;
+  sine = sine * z - 1.0 / 5040.0;
+  sine = sine * z + 1.0 / 120.0;
+  sine = sine * z - 1.0 / 6.0;
+  sine = sine * z + 1.0;
+  sine = sine * x;
+  double cosine = 1.0 / 20922789888000.0;
+  cosine = cosine * z - 1.0 / 87178291200.0;
+  cosine = cosine * z + 1.0 / 479001600.0;
+  cosine = cosine * z - 1.0 / 3628800.0;
+  cosine = cosine * z + 1.0 / 40320.0;
+  cosine = cosine * z - 1.0 / 720.0;
+  cosine = cosine * z + 1.0 / 24.0;
+  cosine = cosine * z - 1.0 / 2.0;
+  cosine = cosine * z + 1.0;
+  const auto c = static_cast<int64_t>(std::floor(cosine * 65536.0 + 0.5));
+  const auto s = static_cast<int64_t>(std::floor(sine * 65536.0 + 0.5));
+  switch (static_cast<int>(quadrant) & 3) {
+    case 0: return {c, s};
+    case 1: return {-s, c};
+    case 2: return {-c, -s};
+    default: return {s, -c};
+  }
+}
+
+// Side of the canvas that just holds a rotated h x w patch: (height, width) with `along` = h, w.
+SSAD_HD int64_t canvas_side(int64_t along, int64_t across, Rotation r) {
+  const int64_t c = r.cos < 0 ? -r.cos : r.cos;
+  const int64_t s = r.sin < 0 ? -r.sin : r.sin;
+  return (along * c + across * s + (int64_t{1} << kRotationBits) - 1) >> kRotationBits;
+}
+
+}  // namespace ssad::SSAD_LEVEL

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which implementations can run here, and why the others cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import torch
+
+from ssad_kernels._errors import wording
+
+BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
+
+# What to try for tensors of a device, in order; any other device has the reference alone.
+_CANDIDATES = {
+    ("auto", "cpu"): ("cpu", "reference"),
+    ("auto", "cuda"): ("cuda", "triton", "reference"),
+    ("cpu", "cpu"): ("cpu",),
+    ("cuda", "cuda"): ("cuda", "triton"),
+    ("triton", "cuda"): ("triton",),
+    ("triton", "cpu"): ("triton",),  # under TRITON_INTERPRET=1
+}
+
+_active = "auto"
+
+
+def _load_native() -> tuple[ModuleType | None, str]:
+    try:
+        from ssad_kernels import _native
+    except ImportError as error:
+        if os.environ.get("SSAD_REQUIRE_NATIVE") == "1":
+            raise
+        reason = f"the C++ extension could not be loaded ({error})"
+        warnings.warn(
+            f"ssad_kernels: {reason}; every op runs its slow reference on the CPU",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None, reason
+    return _native, ""
+
+
+native, native_reason = _load_native()
+
+
+def active() -> str:
+    """The backend that `use_backend` asked for, "auto" outside of it."""
+    return _active
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run every op on one backend, for tests, comparisons and debugging.
+
+    Process-global, not per thread: autograd runs backward passes on threads of its own.
+
+    Args:
+        name: "auto" (the default order: for CPU tensors "cpu", then "reference"; for CUDA tensors
+            native CUDA, then Triton, then "reference" with one warning), "cpu" (C++ kernels),
+            "cuda" (CUDA tensors must find a GPU kernel, native or Triton), "triton" or "reference".
+
+    Raises:
+        ValueError: for an unknown name.
+        RuntimeError: from the op, when the backend asked for cannot run it.
+    """
+    global _active  # noqa: PLW0603
+    if name not in BACKENDS:
+        raise ValueError(wording("use_backend", "name", f"be one of {', '.join(BACKENDS)}", name))
+    before, _active = _active, name
+    try:
+        yield
+    finally:
+        _active = before
+
+
+def candidates(device_type: str) -> tuple[str, ...]:
+    """The backends to try for tensors on a device, best first."""
+    if _active == "reference":
+        return ("reference",)
+    return _CANDIDATES.get((_active, device_type), ("reference",) if _active == "auto" else ())
+
+
+def is_interpreted() -> bool:
+    """Whether Triton kernels run on the CPU, in Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def unavailable(backend: str, device_type: str) -> str:
+    """Why a backend cannot run on tensors of a device; empty when it can."""
+    if backend == "cpu":
+        return native_reason
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if is_interpreted():
+            return ""
+        if device_type == "cpu":
+            return "Triton kernels run on CPU tensors only with TRITON_INTERPRET=1"
+        return "" if torch.cuda.is_available() else "torch finds no GPU"
+    if backend == "cuda":
+        return "this build has no CUDA C++ kernels"
+    return ""

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of a sample."""
+
+from __future__ import annotations
+
+import enum
+
+from torch import Tensor
+
+
+class Status(enum.IntEnum):
+    """Per-sample outcome of an augmentation, returned as int8.
+
+    A sample that is not applied comes back bit-identical, with an all-zero mask.
+    """
+
+    APPLIED = 0
+    GATED = 1  # not drawn, with probability 1 - p
+    NO_PLACE = 2  # the patch or its place lies outside the image, or does not fit
+    EMPTY = 3  # the patch has no pixel
+    NOT_CONVERGED = 4
+    NOT_FINITE = 5  # a parameter is NaN or infinite
+    CLIPPED = 16  # applied, but a part fell outside the image
+
+
+def raise_for_status(op: str, status: Tensor) -> None:
+    """Raise RuntimeError if a sample could not be applied; waits for the device."""
+    bad = (status != Status.APPLIED) & (status != Status.GATED) & (status != Status.CLIPPED)
+    if bad.any():
+        index = int(bad.nonzero()[0, 0])
+        name = Status(int(status[index])).name
+        msg = f"{op}: {int(bad.sum())} of {len(status)} samples not applied, first {index}: {name}"
+        raise RuntimeError(msg)

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CutPaste and CutPaste-Scar: a patch of an image, recoloured and turned, pasted elsewhere.
+
+Li, Sohn, Yoon and Pfister, "CutPaste: Self-Supervised Learning for Anomaly Detection and
+Localization", CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import _backend, reference
+from ssad_kernels._errors import (
+    check_device,
+    check_dtype,
+    check_images,
+    check_shape,
+    check_tensor,
+    wording,
+)
+from ssad_kernels._op import define_op
+from ssad_kernels._status import raise_for_status
+from ssad_kernels.random import check_keys, check_stream
+
+_NATIVE_DTYPES = {
+    torch.uint8: 0,
+    torch.float16: 1,
+    torch.bfloat16: 2,
+    torch.float32: 3,
+    torch.float64: 4,
+}
+
+
+class CutPasteParams(NamedTuple):
+    """What to do with each sample of a batch; one row per sample, on the images' device.
+
+    Attributes:
+        source_index: (N,) int64, the image of the batch that the patch is cut from.
+        source_box: (N, 4) int64 ``(y, x, h, w)`` in pixels, half-open. What lies outside of the
+            source image is not pasted.
+        target: (N, 2) int64 ``(y, x)``, the top-left corner of the rotated patch's canvas. What
+            falls outside of the image is not pasted.
+        angle: (N,) float32 degrees, counter-clockwise about the patch's centre. The canvas grows to
+            hold the turned patch, whose pixels are looked up by nearest neighbour.
+        jitter: (N, 4) float32: factors for brightness, contrast and saturation (1 = unchanged), and
+            a shift of the hue in turns (0 = unchanged).
+        order: (N, 4) int64, the order in which brightness 0, contrast 1, saturation 2 and hue 3 are
+            changed. Any other number stands for nothing.
+        apply: (N,) bool; a sample with False is left as it is.
+    """
+
+    source_index: Tensor
+    source_box: Tensor
+    target: Tensor
+    angle: Tensor
+    jitter: Tensor
+    order: Tensor
+    apply: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        source_box: Tensor | Sequence[Sequence[int]],
+        target: Tensor | Sequence[Sequence[int]],
+        *,
+        source_index: Tensor | None = None,
+        angle: Tensor | None = None,
+        jitter: Tensor | None = None,
+        order: Tensor | None = None,
+        apply: Tensor | None = None,
+        device: torch.device | str | None = None,
+    ) -> CutPasteParams:
+        """Parameters by hand: what is not given changes nothing.
+
+        Args:
+            source_box, target: as above, as tensors or nested lists.
+            source_index: default: every image is its own source.
+            angle: default 0.
+            jitter: default (1, 1, 1, 0).
+            order: default (0, 1, 2, 3).
+            apply: default True.
+            device: where the parameters are made; default: that of ``source_box``, or the CPU.
+        """
+        box = torch.as_tensor(source_box, dtype=torch.int64, device=device).reshape(-1, 4)
+        n, where = box.shape[0], box.device
+        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=where)
+        return cls(
+            torch.arange(n, device=where) if source_index is None else source_index,
+            box,
+            torch.as_tensor(target, dtype=torch.int64, device=where).reshape(-1, 2),
+            torch.zeros(n, device=where) if angle is None else angle,
+            neutral.repeat(n, 1) if jitter is None else jitter,
+            torch.arange(4, device=where).repeat(n, 1) if order is None else order,
+            torch.ones(n, dtype=torch.bool, device=where) if apply is None else apply,
+        )
+
+
+def cut_paste_(
+    images: Tensor, params: CutPasteParams, *, strict: bool = False, return_status: bool = False
+) -> tuple[Tensor, ...]:
+    """Paste a patch into each image, in place: only the pixels of the patches are written.
+
+    The patch shows the images as they were before the call, even if it overlaps its target or
+    comes from another image of the batch. It is recoloured with torchvision's formulas for colour
+    jitter, each step clamped to black and white but not rounded; contrast refers to the mean grey
+    of the patch. With three or more channels the first three are RGB, otherwise the first is grey;
+    further channels are pasted as they are, and one without colour has no saturation or hue.
+
+    Args:
+        images: (N, C, H, W), C = 1...4, uint8 in 0...255 or float16, bfloat16, float32 or float64
+            with white = 1; any strides, contiguous and channels-last are fast.
+        params: one row per sample, see `CutPasteParams`.
+        strict: raise if a sample could not be applied; waits for the device.
+        return_status: also return what became of each sample, (N,) int8, see `Status`.
+
+    Returns:
+        ``images`` itself and the masks (N, 1, H, W) bool, True where a pixel was pasted; then the
+        status if asked for. A sample that is not applied keeps its bits and has an empty mask.
+
+    Raises:
+        TypeError: for a dtype or kind that is not listed above.
+        ValueError: for a shape, a device, or images that require a gradient.
+        RuntimeError: with ``strict``, or if the backend asked for is missing.
+
+    Gradient: none. Determinism: bitwise within a backend and instruction set, in any batch, for any
+    number of threads; masks and geometry on every device; pixels within one grey level or 1e-5
+    across devices. Numbers: float32 arithmetic, float64 for float64 images.
+
+    Example:
+        >>> import torch
+        >>> images = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
+        >>> images, masks = cut_paste_(images, CutPasteParams.of([[0, 0, 2, 2]], [[2, 2]]))
+        >>> images[0, 0, 2:, 2:].tolist(), int(masks.sum())
+        ([[0, 1], [4, 5]], 4)
+    """
+    check_tensor("cut_paste_", "images", images)
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError(wording("cut_paste_", "images", "not require a gradient", "True"))
+    for name, value in zip(CutPasteParams._fields, params, strict=True):
+        check_tensor("cut_paste_", name, value)
+    mask, status = _cut_paste_(images, *params)
+    if strict:
+        raise_for_status("cut_paste_", status)
+    return (images, mask, status) if return_status else (images, mask)
+
+
+def cut_paste(
+    images: Tensor, params: CutPasteParams, *, strict: bool = False, return_status: bool = False
+) -> tuple[Tensor, ...]:
+    """Like `cut_paste_`, on a copy of the images."""
+    check_tensor("cut_paste", "images", images)
+    return cut_paste_(images.clone(), params, strict=strict, return_status=return_status)
+
+
+class CutPasteLaw(NamedTuple):
+    """The distribution of `CutPasteParams`; every range is closed, every draw uniform.
+
+    Attributes:
+        p: probability that a sample is applied.
+        scar: draw sides in pixels (``length`` x ``width``) instead of an ``area`` and an ``aspect``.
+        area: range of the patch's share of the image.
+        aspect: height over width, below 1 and above 1 with equal probability.
+        length: range of heights of a scar, pixels.
+        width: range of widths of a scar, pixels.
+        angle: range of rotations, degrees.
+        jitter: largest change of brightness, contrast, saturation (factors about 1) and hue (turns).
+        other_source: cut from another image of the batch. The draw then depends on the batch.
+    """
+
+    p: float = 1.0
+    scar: bool = False
+    area: tuple[float, float] = (0.02, 0.15)
+    aspect: tuple[float, float] = (0.3, 3.3)
+    length: tuple[int, int] = (10, 25)
+    width: tuple[int, int] = (2, 16)
+    angle: tuple[float, float] = (0.0, 0.0)
+    jitter: tuple[float, float, float, float] = (0.1, 0.1, 0.1, 0.1)
+    other_source: bool = False
+
+
+def sample_cut_paste(
+    keys: Tensor, height: int, width: int, law: CutPasteLaw, *, stream: int
+) -> CutPasteParams:
+    """Draw the parameters of a batch.
+
+    A patch is placed so that all of it, after rotation, lies in the image; one that fits nowhere is
+    aimed beyond the image, and the op will report `Status.NO_PLACE`.
+
+    Args:
+        keys: (N, 3) int64, see `make_keys`.
+        height, width: of the images, 1...16777215.
+        law: what to draw from; its values are not checked here but by the transforms.
+        stream: 0...65535, separates operations that draw for the same sample.
+
+    Returns:
+        Parameters on the device of ``keys``. Row i depends on ``keys[i]`` alone, unless patches
+        come from other images.
+
+    Raises:
+        TypeError, ValueError: for wrong keys, sizes or stream.
+
+    Gradient: none. Determinism: identical integers on every device, without host synchronisation.
+    """
+    check_tensor("sample_cut_paste", "keys", keys)
+    p, scar, area, aspect, length, side, angle, jitter, other_source = law
+    return CutPasteParams(
+        *_sample(
+            keys, stream, height, width, p, scar, area, aspect, length, side, angle, jitter,
+            other_source,
+        )
+    )  # fmt: skip
+
+
+_ROWS = (
+    ("source_index", torch.int64, ()),
+    ("source_box", torch.int64, (4,)),
+    ("target", torch.int64, (2,)),
+    ("angle", torch.float32, ()),
+    ("jitter", torch.float32, (4,)),
+    ("order", torch.int64, (4,)),
+    ("apply", torch.bool, ()),
+)
+
+
+def _check(images: Tensor, *params: Tensor) -> None:
+    check_images("cut_paste_", images)
+    n, device = images.shape[0], images.device
+    for (name, dtype, tail), value in zip(_ROWS, params, strict=True):
+        if value.dtype is not dtype:
+            check_dtype("cut_paste_", name, value, [dtype])
+        if value.shape != (n, *tail):
+            check_shape("cut_paste_", name, value, (n, *tail))
+        if value.device != device:
+            check_device("cut_paste_", name, value, device)
+
+
+def _allocate(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor]:
+    n, _, h, w = images.shape
+    mask = images.new_empty((n, 1, h, w), dtype=torch.bool)
+    return mask, images.new_empty((n,), dtype=torch.int8)
+
+
+def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
+    *params, mask, status = params_and_outputs
+    rows = [value.contiguous() for value in params]
+    _backend.native.cut_paste(
+        images.data_ptr(),
+        _NATIVE_DTYPES[images.dtype],
+        images.shape,
+        images.stride(),
+        [row.data_ptr() for row in rows],
+        mask.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+_cut_paste_ = define_op(
+    "cut_paste_(Tensor(a!) images, Tensor source_index, Tensor source_box, Tensor target, "
+    "Tensor angle, Tensor jitter, Tensor order, Tensor apply) -> (Tensor mask, Tensor status)",
+    check=_check,
+    allocate=_allocate,
+    cpu=_cpu,
+    reference=reference.cutpaste.cut_paste_,
+)
+
+
+def _check_sample(keys: Tensor, stream: int, height: int, width: int, *law: object) -> None:
+    check_keys("sample_cut_paste", keys)
+    check_stream("sample_cut_paste", stream)
+    for name, size in (("height", height), ("width", width)):
+        if not 1 <= size < 1 << 24:
+            raise ValueError(wording("sample_cut_paste", name, "be in 1...16777215", size))
+
+
+def _allocate_sample(keys: Tensor, *args: object) -> tuple[Tensor, ...]:
+    n = keys.shape[0]
+    return tuple(keys.new_empty((n, *tail), dtype=dtype) for _, dtype, tail in _ROWS)
+
+
+def _cpu_sample(keys: Tensor, *args_and_outputs: object) -> None:
+    args, outputs = args_and_outputs[:-7], args_and_outputs[-7:]
+    keys = keys.contiguous()
+    pointers = [value.data_ptr() for value in outputs if isinstance(value, Tensor)]
+    _backend.native.sample_cut_paste(keys.data_ptr(), keys.shape[0], *args, pointers)
+
+
+_sample = define_op(
+    "sample_cut_paste(Tensor keys, int stream, int height, int width, float p, bool scar, "
+    "float[] area, float[] aspect, int[] length, int[] width_range, float[] angle, "
+    "float[] jitter, bool other_source) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    check=_check_sample,
+    allocate=_allocate_sample,
+    cpu=_cpu_sample,
+    reference=reference.cutpaste.sample_cut_paste,
+)
