@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 from cases import ROWS
-from harness import Row, measure
+from harness import Row, run, timer
 from pytest_benchmark.fixture import BenchmarkFixture
 
 
+@pytest.mark.benchmark(timer=timer)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_cutpaste(benchmark: BenchmarkFixture, row: Row) -> None:
-    measure(benchmark, row.build())
+    """Measure one row."""
+    run(benchmark, row)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures one case against one peer so that the ratio survives a noisy machine.
 
-Every round times the peer and then ours, back to back in the same process. The speed-up of a row is
-the median of the rounds' ratios: whatever slows the machine for longer than one round slows both.
+Every round times the peer and then ours, back to back, in the same process and for about the same
+time. The speed-up of a row is the median of the rounds' ratios, so whatever slows the machine for
+longer than a round slows both. Times are CPU times of the process: on an idle machine the wall time
+of single-threaded work, on a shared one without the others' share.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import gc
+import importlib
 import importlib.metadata
 import platform
 import statistics
@@ -20,12 +24,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 Call = Callable[[], object]
 
-_ROUND_SECONDS = 0.01  # a round repeats a call for about this long, so that the clock's grain is nil
+_ROUND_SECONDS = 0.005  # at least, per side; a quicker call is repeated
+timer = time.process_time
 _PACKAGES = (
     "ssad-kernels",
     "torch",
@@ -91,7 +97,16 @@ class Row(NamedTuple):
     build: Callable[[], Case]
 
 
-def measure(benchmark: BenchmarkFixture, case: Case, rounds: int = 60) -> None:
+def run(benchmark: BenchmarkFixture, row: Row, rounds: int = 40) -> None:
+    """Build and measure a row, or skip it with the reason why its peer is absent."""
+    try:
+        case = row.build()
+    except ImportError as error:
+        pytest.skip(f"{row.name}: {error}")
+    measure(benchmark, case, rounds)
+
+
+def measure(benchmark: BenchmarkFixture, case: Case, rounds: int) -> None:
     """Check the peer's result, time rounds of (peer, ours), and fill ``benchmark.extra_info``.
 
     Raises:
@@ -101,19 +116,25 @@ def measure(benchmark: BenchmarkFixture, case: Case, rounds: int = 60) -> None:
     if error:
         assert error.value <= error.tolerance, f"{case.op} against {case.peer}: {error}"
     memory = {"ours": peak_memory(case.ours), "peer": peak_memory(case.theirs)}
-    ours, our_calls = _repeated(case.ours)
-    theirs, peer_calls = _repeated(case.theirs)
+    once = [_seconds(case.ours), _seconds(case.theirs)]
+    our_calls, peer_calls = (max(1, round(max(_ROUND_SECONDS, *once) / each)) for each in once)
     peer_seconds: list[float] = []
 
+    def ours() -> None:
+        for _ in range(our_calls):
+            case.ours()
+
     def before_round() -> None:
-        start = time.perf_counter()
-        theirs()
-        peer_seconds.append((time.perf_counter() - start) / peer_calls)
+        start = timer()
+        for _ in range(peer_calls):
+            case.theirs()
+        peer_seconds.append((timer() - start) / peer_calls)
 
     benchmark.group = f"{case.op} {case.shape} {case.dtype}"
     gc.collect()
-    benchmark.pedantic(ours, setup=before_round, rounds=rounds, warmup_rounds=3)
-    our_seconds = [seconds / our_calls for seconds in benchmark.stats.stats.data]
+    run_rounds: Any = benchmark.pedantic  # untyped upstream
+    run_rounds(ours, setup=before_round, rounds=rounds, warmup_rounds=2)
+    our_seconds = [seconds / our_calls for seconds in _data(benchmark)]
     peer_seconds = peer_seconds[-rounds:]  # without the warm-up
     ratios = [b / a for a, b in zip(our_seconds, peer_seconds, strict=True)]
     per_item = 1e6 / case.items
@@ -136,27 +157,39 @@ def measure(benchmark: BenchmarkFixture, case: Case, rounds: int = 60) -> None:
     )
 
 
+def optional(module: str) -> Any:
+    """The module, or None where it is not installed."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(module)
+    return None
+
+
+def require(module: Any, package: str) -> None:
+    """Raise ImportError if an optional module is missing."""
+    if module is None:
+        msg = f"{package} is not installed"
+        raise ImportError(msg)
+
+
 def quartiles(values: list[float]) -> list[float]:
     """The first quartile, the median and the third quartile."""
     return statistics.quantiles(values, n=4, method="inclusive")
 
 
-def _repeated(call: Call) -> tuple[Call, int]:
-    """``call`` as often as fits a round, and that number; warms the call up on the way."""
+def _data(benchmark: BenchmarkFixture) -> list[float]:
+    stats: Any = benchmark.stats
+    data: list[float] = stats.stats.data
+    return data
+
+
+def _seconds(call: Call) -> float:
+    """The shortest of a few calls, which also warm it up."""
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = timer()
         call()
-        seconds.append(time.perf_counter() - start)
-    count = max(1, round(_ROUND_SECONDS / min(seconds)))
-    if count == 1:
-        return call, 1
-
-    def repeated() -> None:
-        for _ in range(count):
-            call()
-
-    return repeated, count
+        seconds.append(timer() - start)
+    return max(min(seconds), 1e-7)
 
 
 def peak_memory(call: Call) -> int:
@@ -166,11 +199,12 @@ def peak_memory(call: Call) -> int:
     that it cannot hide an allocation.
     """
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return 0
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    reset.write_text("5")
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        reset.write_text("5")  # sets the peak to the present
+    except (AttributeError, OSError):  # another C library, or no such file
+        return 0
     before = _status_bytes(status, "VmRSS")
     result = call()
     peak = _status_bytes(status, "VmHWM")
@@ -186,8 +220,9 @@ def _status_bytes(status: Path, field: str) -> int:
 @cache
 def environment() -> dict[str, Any]:
     """Where and with what the rows were measured."""
-    import cv2
     import ssad_kernels
+
+    cv2 = optional("cv2")
 
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -195,7 +230,7 @@ def environment() -> dict[str, Any]:
         "dirty": bool(_git("status", "--porcelain")),
         "cpu": _cpu_name(),
         "python": platform.python_version(),
-        "threads": {"torch": torch.get_num_threads(), "opencv": cv2.getNumThreads()},
+        "threads": {"torch": torch.get_num_threads(), "opencv": cv2 and cv2.getNumThreads()},
         "backend": ssad_kernels.backends()["cut_paste_"]["cpu"],
         "versions": {name: _version(name) for name in _PACKAGES},
     }

@@ -4,29 +4,31 @@
 Every peer takes parameters in the form of ``ssad_kernels.CutPasteParams`` and pastes inside one
 image (``source_index`` is the identity) with every box inside the image, which is what the
 transforms draw. The per-image peers get their parameters as Python numbers, unpacked by
-:func:`unpack` outside the timed region. Uses: public benchmarks, so each peer is written to be as
-fast as its libraries allow; a slow peer would prove nothing.
+`unpack` outside the timed region. Each is written to be as fast as its libraries allow: beating a
+slow peer would prove nothing.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
-from torchvision.transforms import functional as tvf
+from harness import optional, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
     Pixels = NDArray[np.uint8]
+
+cv2, pil_image = optional("cv2"), optional("PIL.Image")
+tvf = optional("torchvision.transforms.functional")
 
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
 _PERMUTATIONS = [
@@ -65,46 +67,46 @@ class Sample(NamedTuple):
 
 
 def unpack(params: Params) -> list[Sample]:
-    """Turn a tuple of parameter tensors into one :class:`Sample` per image."""
+    """Turn a tuple of parameter tensors into one `Sample` per image."""
     columns = (params.source_box, params.target, params.angle, params.jitter, params.order)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [Sample(tuple(b), tuple(t), a, tuple(j), tuple(o)) for b, t, a, j, o in rows]
 
 
-# --- PIL + torchvision ----------------------------------------------------------------------------
+class PILCutPaste:
+    """CutPaste on one PIL image, the recipe of the public re-implementations.
 
-_ADJUST: tuple[Callable[[Any, float], Any], ...] = (
-    tvf.adjust_brightness,
-    tvf.adjust_contrast,
-    tvf.adjust_saturation,
-    tvf.adjust_hue,
-)
-
-
-def pil_cut_paste(image: Image.Image, sample: Sample) -> Image.Image:
-    """Paste into ``image`` in place with PIL and torchvision; return the mask (mode ``L``).
-
-    The recipe of the public re-implementations: crop, colour jitter on the PIL patch, rotate with
-    an alpha channel when there is an angle, paste. Converting to and from tensors is not counted.
+    Crop, colour jitter on the PIL patch, rotate with an alpha channel when there is an angle,
+    paste. Converting to and from tensors is not counted.
     """
-    y, x, h, w = sample.box
-    patch = image.crop((x, y, x + w, y + h))
-    for step in sample.order:
-        patch = _ADJUST[step](patch, sample.jitter[step])
-    mask = Image.new("L", image.size)
-    corner = (sample.target[1], sample.target[0])
-    if sample.angle:
-        patch = patch.convert("RGBA").rotate(sample.angle, expand=True)
-        alpha = patch.getchannel("A")
-        image.paste(patch, corner, alpha)
-        mask.paste(255, (*corner, corner[0] + patch.width, corner[1] + patch.height), alpha)
-    else:
-        image.paste(patch, corner)
-        mask.paste(255, (*corner, corner[0] + w, corner[1] + h))
-    return mask
 
+    def __init__(self) -> None:
+        require(pil_image, "pillow")
+        require(tvf, "torchvision")
+        self._adjust: tuple[Callable[[Image, float], Image], ...] = (
+            tvf.adjust_brightness,
+            tvf.adjust_contrast,
+            tvf.adjust_saturation,
+            tvf.adjust_hue,
+        )
 
-# --- OpenCV + NumPy -------------------------------------------------------------------------------
+    def __call__(self, image: Image, sample: Sample) -> Image:
+        """Paste into ``image`` in place; return the mask (mode ``L``)."""
+        y, x, h, w = sample.box
+        patch = image.crop((x, y, x + w, y + h))
+        for step in sample.order:
+            patch = self._adjust[step](patch, sample.jitter[step])
+        mask: Image = pil_image.new("L", image.size)
+        top, left = sample.target
+        if sample.angle:
+            patch = patch.convert("RGBA").rotate(sample.angle, expand=True)
+            alpha = patch.getchannel("A")
+            image.paste(patch, (left, top), alpha)
+            mask.paste(255, (left, top, left + patch.width, top + patch.height), alpha)
+        else:
+            image.paste(patch, (left, top))
+            mask.paste(255, (left, top, left + w, top + h))
+        return mask
 
 
 class OpenCVCutPaste:
@@ -112,15 +114,17 @@ class OpenCVCutPaste:
 
     What makes it quick: brightness, contrast and saturation keep the form ``a·x + g·grey(x) + k``,
     so steps between which nothing can saturate are one ``cv2.transform``; the hue shift needs no
-    HSV round trip (see :meth:`_hue`); scratch memory is reused and stays in the cache.
+    HSV round trip (see `_hue`); scratch memory is reused and stays in the cache.
 
     Args:
         capacity: largest patch in pixels.
     """
 
     def __init__(self, capacity: int = 256 * 256) -> None:
+        require(cv2, "opencv-python-headless")
         self._a, self._b = (np.empty(3 * capacity, np.uint8) for _ in range(2))
         self._matrix = np.empty((3, 4), np.float32)
+        self._matrix_bytes = self._matrix.data.cast("B")
         self._planes = np.empty(17 * capacity, np.uint8)
 
     def __call__(self, image: Pixels, sample: Sample) -> NDArray[np.bool_]:
@@ -181,7 +185,7 @@ class OpenCVCutPaste:
             cv2.convertScaleAbs(patch, patch, a, k)
             return
         r, s, t = g * GREY[0], g * GREY[1], g * GREY[2]
-        _pack_matrix(self._matrix, 0, a + r, s, t, k, r, a + s, t, k, r, s, a + t, k)
+        _pack_matrix(self._matrix_bytes, 0, a + r, s, t, k, r, a + s, t, k, r, s, a + t, k)
         cv2.transform(patch, self._matrix, patch)
 
     def _hue(self, patch: Pixels, shift: float) -> None:
@@ -222,7 +226,10 @@ class OpenCVCutPaste:
 
 
 def rotate_expand(patch: Pixels, angle: float) -> tuple[Pixels, Pixels]:
-    """Rotate by ``angle`` degrees with nearest sampling on the canvas that just holds it; also its mask."""
+    """Rotate by ``angle`` degrees, nearest sampling, onto the canvas that just holds the patch.
+
+    Returns the canvas and its mask, 1 where there is a pixel of the patch.
+    """
     h, w = patch.shape[:2]
     radians = math.radians(angle)
     cos, sin = math.cos(radians), math.sin(radians)
@@ -259,7 +266,7 @@ class OpenCVTransform:
         self._jitter = jitter
 
     def draw(self, height: int, width: int) -> Sample:
-        """Draw the parameters of one image of ``height`` × ``width`` pixels."""
+        """Draw the parameters of one image of ``height`` x ``width`` pixels."""
         u = self._random(12).tolist()
         area = (0.02 + 0.13 * u[0]) * height * width
         aspect = 0.3 + 0.7 * u[1] if u[2] < 0.5 else 1.0 + 2.3 * u[1]
@@ -279,9 +286,6 @@ class OpenCVTransform:
         """Return an augmented copy of ``image`` (H, W, 3) and its mask (H, W)."""
         image = image.copy()
         return image, self._paste(image, self.draw(*image.shape[:2]))
-
-
-# --- batched plain torch --------------------------------------------------------------------------
 
 
 def torch_cut_paste(images: Tensor, params: Params) -> Tensor:
@@ -369,7 +373,7 @@ def torch_loop_cut_paste(images: Tensor, samples: Sequence[Sample]) -> Tensor:
 def _shift_hue(pixels: Tensor, shift: Tensor) -> Tensor:
     """Shift the hue of ``pixels`` (3, P) by ``shift`` (P,) or () turns, within a sixth of a turn.
 
-    The rule is that of :meth:`OpenCVCutPaste._hue`.
+    The rule is that of `OpenCVCutPaste._hue`.
     """
     low, high = pixels.amin(0), pixels.amax(0)  # aminmax(dim=0) takes seven times as long
     limit = (high - low) * (1.0 - 6.0 * shift.abs())

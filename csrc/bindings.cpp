@@ -6,6 +6,7 @@
 
 #include <array>
 #include <new>
+#include <tuple>
 
 #include "cpu/kernels.h"
 #include "ssad/cutpaste.h"
@@ -22,40 +23,61 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
 }
 
+ssad::ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>& shape,
+                        const std::array<int64_t, 4>& strides) {
+  return {at<void>(images), static_cast<ssad::Dtype>(dtype),
+          shape[0],         shape[1],
+          shape[2],         shape[3],
+          strides[0],       strides[1],
+          strides[2],       strides[3]};
+}
+
+// p, scar, area, aspect, length, width, angle, jitter, other_source
+using Range = std::array<double, 2>;
+using Pixels = std::array<int64_t, 2>;
+using Law = std::tuple<double, bool, Range, Range, Pixels, Pixels, Range, std::array<double, 4>,
+                       bool>;
+
+ssad::CutPasteLaw law_of(const Law& law) {
+  const auto& [p, scar, area, aspect, length, width, angle, jitter, other_source] = law;
+  return {p,
+          scar,
+          {area[0], area[1]},
+          {aspect[0], aspect[1]},
+          {length[0], length[1]},
+          {width[0], width[1]},
+          {angle[0], angle[1]},
+          {jitter[0], jitter[1], jitter[2], jitter[3]},
+          other_source};
+}
+
+void need(bool had_memory) {
+  if (!had_memory) throw std::bad_alloc();
+}
+
 void cut_paste(Address images, int dtype, std::array<int64_t, 4> shape,
                std::array<int64_t, 4> strides, std::array<Address, 7> params, Address mask,
                Address status, int64_t threads) {
-  const ssad::ImageView view = {at<void>(images), static_cast<ssad::Dtype>(dtype),
-                                shape[0],         shape[1],
-                                shape[2],         shape[3],
-                                strides[0],       strides[1],
-                                strides[2],       strides[3]};
   const ssad::CutPasteParams rows = {
       at<int64_t>(params[0]), at<int64_t>(params[1]), at<int64_t>(params[2]), at<float>(params[3]),
       at<float>(params[4]),   at<int64_t>(params[5]), at<bool>(params[6])};
-  if (!ssad::cut_paste(view, rows, at<bool>(mask), at<int8_t>(status), threads)) {
-    throw std::bad_alloc();
-  }
+  need(ssad::cut_paste(view_of(images, dtype, shape, strides), rows, at<bool>(mask),
+                       at<int8_t>(status), threads));
+}
+
+void cut_paste_keyed(Address images, int dtype, std::array<int64_t, 4> shape,
+                     std::array<int64_t, 4> strides, Address keys, int64_t stream, const Law& law,
+                     Address mask, Address status, int64_t threads) {
+  need(ssad::cut_paste_keyed(view_of(images, dtype, shape, strides), at<int64_t>(keys), stream,
+                             law_of(law), at<bool>(mask), at<int8_t>(status), threads));
 }
 
 void sample_cut_paste(Address keys, int64_t n, int64_t stream, int64_t height, int64_t width,
-                      double p, bool scar, std::array<double, 2> area, std::array<double, 2> aspect,
-                      std::array<int64_t, 2> length, std::array<int64_t, 2> side,
-                      std::array<double, 2> angle, std::array<double, 4> jitter, bool other_source,
-                      std::array<Address, 7> out) {
-  const ssad::CutPasteLaw law = {p,
-                                 scar,
-                                 {area[0], area[1]},
-                                 {aspect[0], aspect[1]},
-                                 {length[0], length[1]},
-                                 {side[0], side[1]},
-                                 {angle[0], angle[1]},
-                                 {jitter[0], jitter[1], jitter[2], jitter[3]},
-                                 other_source};
+                      const Law& law, std::array<Address, 7> out) {
   const ssad::CutPasteDraws draws = {
       at<int64_t>(out[0]), at<int64_t>(out[1]), at<int64_t>(out[2]), at<float>(out[3]),
       at<float>(out[4]),   at<int64_t>(out[5]), at<bool>(out[6])};
-  ssad::sample_cut_paste(at<int64_t>(keys), n, stream, height, width, law, draws);
+  ssad::sample_cut_paste(at<int64_t>(keys), n, stream, height, width, law_of(law), draws);
 }
 
 void philox(Address keys, int64_t n, int64_t stream, int64_t count, Address out, int64_t threads) {
@@ -66,6 +88,7 @@ void philox(Address keys, int64_t n, int64_t stream, int64_t count, Address out,
 
 PYBIND11_MODULE(_native, m) {
   m.def("cut_paste", &cut_paste, ReleaseGil());
+  m.def("cut_paste_keyed", &cut_paste_keyed, ReleaseGil());
   m.def("sample_cut_paste", &sample_cut_paste, ReleaseGil());
   m.def("philox", &philox, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ _CANDIDATES = {
 _active = "auto"
 
 
-def _load_native() -> tuple[ModuleType | None, str]:
+def _load_native() -> tuple[Any, str]:
     try:
         from ssad_kernels import _native
     except ImportError as error:
@@ -68,7 +68,7 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: for an unknown name.
         RuntimeError: from the op, when the backend asked for cannot run it.
     """
-    global _active  # noqa: PLW0603
+    global _active
     if name not in BACKENDS:
         raise ValueError(wording("use_backend", "name", f"be one of {', '.join(BACKENDS)}", name))
     before, _active = _active, name

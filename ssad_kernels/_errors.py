@@ -18,7 +18,7 @@ def wording(op: str, argument: str, must: str, got: object) -> str:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """"torch.float32" without its prefix."""
+    """ "torch.float32" without its prefix."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -67,8 +67,7 @@ def check_images(op: str, images: Tensor) -> None:
         must = "have at least one pixel, (N, C, H, W)"
         raise ValueError(wording(op, "images", must, tuple(images.shape)))
     if 0 in images.stride() and any(
-        stride == 0 and size > 1
-        for stride, size in zip(images.stride(), images.shape, strict=True)
+        stride == 0 and size > 1 for stride, size in zip(images.stride(), images.shape, strict=True)
     ):
         must = "not be an expanded view (its pixels share memory; call .clone() first)"
         raise ValueError(wording(op, "images", must, f"strides {images.stride()}"))

@@ -75,7 +75,8 @@ def define_op(
         check: raises for bad arguments; looks at metadata only, so it serves fake tensors too.
         allocate: new tensors for the outputs, uninitialised; also the fake kernel.
         reference: pure torch, ``reference(*args) -> outputs``; runs wherever nothing else does.
-        cpu, triton: ``kernel(*args, *outputs)`` that fills the allocated outputs.
+        cpu: C++, ``kernel(*args, *outputs)`` that fills the allocated outputs.
+        triton: the same in Triton.
     """
     name = schema[: schema.index("(")]
     kernels = {"cpu": cpu, "triton": triton, "reference": reference}

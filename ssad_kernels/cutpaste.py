@@ -8,7 +8,7 @@ Localization", CVPR 2021.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from ssad_kernels._errors import (
 )
 from ssad_kernels._op import define_op
 from ssad_kernels._status import raise_for_status
-from ssad_kernels.random import check_keys, check_stream
 
 _NATIVE_DTYPES = {
     torch.uint8: 0,
@@ -77,7 +76,8 @@ class CutPasteParams(NamedTuple):
         """Parameters by hand: what is not given changes nothing.
 
         Args:
-            source_box, target: as above, as tensors or nested lists.
+            source_box: as above, as a tensor or a nested list.
+            target: the same.
             source_index: default: every image is its own source.
             angle: default 0.
             jitter: default (1, 1, 1, 0).
@@ -137,11 +137,7 @@ def cut_paste_(
         >>> images[0, 0, 2:, 2:].tolist(), int(masks.sum())
         ([[0, 1], [4, 5]], 4)
     """
-    check_tensor("cut_paste_", "images", images)
-    if images.requires_grad and torch.is_grad_enabled():
-        raise ValueError(wording("cut_paste_", "images", "not require a gradient", "True"))
-    for name, value in zip(CutPasteParams._fields, params, strict=True):
-        check_tensor("cut_paste_", name, value)
+    check_tensors("cut_paste_", images, *zip(CutPasteParams._fields, params, strict=True))
     mask, status = _cut_paste_(images, *params)
     if strict:
         raise_for_status("cut_paste_", status)
@@ -156,66 +152,15 @@ def cut_paste(
     return cut_paste_(images.clone(), params, strict=strict, return_status=return_status)
 
 
-class CutPasteLaw(NamedTuple):
-    """The distribution of `CutPasteParams`; every range is closed, every draw uniform.
-
-    Attributes:
-        p: probability that a sample is applied.
-        scar: draw sides in pixels (``length`` x ``width``) instead of an ``area`` and an ``aspect``.
-        area: range of the patch's share of the image.
-        aspect: height over width, below 1 and above 1 with equal probability.
-        length: range of heights of a scar, pixels.
-        width: range of widths of a scar, pixels.
-        angle: range of rotations, degrees.
-        jitter: largest change of brightness, contrast, saturation (factors about 1) and hue (turns).
-        other_source: cut from another image of the batch. The draw then depends on the batch.
-    """
-
-    p: float = 1.0
-    scar: bool = False
-    area: tuple[float, float] = (0.02, 0.15)
-    aspect: tuple[float, float] = (0.3, 3.3)
-    length: tuple[int, int] = (10, 25)
-    width: tuple[int, int] = (2, 16)
-    angle: tuple[float, float] = (0.0, 0.0)
-    jitter: tuple[float, float, float, float] = (0.1, 0.1, 0.1, 0.1)
-    other_source: bool = False
+def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
+    check_tensor(op, "images", images)
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError(wording(op, "images", "not require a gradient", "True"))
+    for name, value in others:
+        check_tensor(op, name, value)
 
 
-def sample_cut_paste(
-    keys: Tensor, height: int, width: int, law: CutPasteLaw, *, stream: int
-) -> CutPasteParams:
-    """Draw the parameters of a batch.
-
-    A patch is placed so that all of it, after rotation, lies in the image; one that fits nowhere is
-    aimed beyond the image, and the op will report `Status.NO_PLACE`.
-
-    Args:
-        keys: (N, 3) int64, see `make_keys`.
-        height, width: of the images, 1...16777215.
-        law: what to draw from; its values are not checked here but by the transforms.
-        stream: 0...65535, separates operations that draw for the same sample.
-
-    Returns:
-        Parameters on the device of ``keys``. Row i depends on ``keys[i]`` alone, unless patches
-        come from other images.
-
-    Raises:
-        TypeError, ValueError: for wrong keys, sizes or stream.
-
-    Gradient: none. Determinism: identical integers on every device, without host synchronisation.
-    """
-    check_tensor("sample_cut_paste", "keys", keys)
-    p, scar, area, aspect, length, side, angle, jitter, other_source = law
-    return CutPasteParams(
-        *_sample(
-            keys, stream, height, width, p, scar, area, aspect, length, side, angle, jitter,
-            other_source,
-        )
-    )  # fmt: skip
-
-
-_ROWS = (
+PARAM_ROWS = (
     ("source_index", torch.int64, ()),
     ("source_box", torch.int64, (4,)),
     ("target", torch.int64, (2,)),
@@ -229,7 +174,7 @@ _ROWS = (
 def _check(images: Tensor, *params: Tensor) -> None:
     check_images("cut_paste_", images)
     n, device = images.shape[0], images.device
-    for (name, dtype, tail), value in zip(_ROWS, params, strict=True):
+    for (name, dtype, tail), value in zip(PARAM_ROWS, params, strict=True):
         if value.dtype is not dtype:
             check_dtype("cut_paste_", name, value, [dtype])
         if value.shape != (n, *tail):
@@ -238,20 +183,21 @@ def _check(images: Tensor, *params: Tensor) -> None:
             check_device("cut_paste_", name, value, device)
 
 
-def _allocate(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor]:
+def allocate_masks(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     n, _, h, w = images.shape
     mask = images.new_empty((n, 1, h, w), dtype=torch.bool)
     return mask, images.new_empty((n,), dtype=torch.int8)
+
+
+def native_view(images: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    return images.data_ptr(), _NATIVE_DTYPES[images.dtype], images.shape, images.stride()
 
 
 def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
     *params, mask, status = params_and_outputs
     rows = [value.contiguous() for value in params]
     _backend.native.cut_paste(
-        images.data_ptr(),
-        _NATIVE_DTYPES[images.dtype],
-        images.shape,
-        images.stride(),
+        *native_view(images),
         [row.data_ptr() for row in rows],
         mask.data_ptr(),
         status.data_ptr(),
@@ -259,43 +205,18 @@ def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
     )
 
 
+def _triton(*args: Any) -> None:
+    from ssad_kernels.triton.cutpaste import launch  # Triton is slow to import, and optional
+
+    launch(*args)
+
+
 _cut_paste_ = define_op(
     "cut_paste_(Tensor(a!) images, Tensor source_index, Tensor source_box, Tensor target, "
     "Tensor angle, Tensor jitter, Tensor order, Tensor apply) -> (Tensor mask, Tensor status)",
     check=_check,
-    allocate=_allocate,
+    allocate=allocate_masks,
     cpu=_cpu,
+    triton=_triton,
     reference=reference.cutpaste.cut_paste_,
-)
-
-
-def _check_sample(keys: Tensor, stream: int, height: int, width: int, *law: object) -> None:
-    check_keys("sample_cut_paste", keys)
-    check_stream("sample_cut_paste", stream)
-    for name, size in (("height", height), ("width", width)):
-        if not 1 <= size < 1 << 24:
-            raise ValueError(wording("sample_cut_paste", name, "be in 1...16777215", size))
-
-
-def _allocate_sample(keys: Tensor, *args: object) -> tuple[Tensor, ...]:
-    n = keys.shape[0]
-    return tuple(keys.new_empty((n, *tail), dtype=dtype) for _, dtype, tail in _ROWS)
-
-
-def _cpu_sample(keys: Tensor, *args_and_outputs: object) -> None:
-    args, outputs = args_and_outputs[:-7], args_and_outputs[-7:]
-    keys = keys.contiguous()
-    pointers = [value.data_ptr() for value in outputs if isinstance(value, Tensor)]
-    _backend.native.sample_cut_paste(keys.data_ptr(), keys.shape[0], *args, pointers)
-
-
-_sample = define_op(
-    "sample_cut_paste(Tensor keys, int stream, int height, int width, float p, bool scar, "
-    "float[] area, float[] aspect, int[] length, int[] width_range, float[] angle, "
-    "float[] jitter, bool other_source) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    check=_check_sample,
-    allocate=_allocate_sample,
-    cpu=_cpu_sample,
-    reference=reference.cutpaste.sample_cut_paste,
 )

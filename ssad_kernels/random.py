@@ -7,7 +7,7 @@ its own, so that two operations never share numbers.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
 from ssad_kernels._op import define_op
 
 # Streams below 256 are the library's: one number per transform, plus 256 times the `stream` option.
-STREAMS: Final = {"cut_paste": 1, "scar": 2, "rotation": 3, "cutout": 4, "confetti": 5}
+STREAMS: Final = {"cut_paste": 1, "scar": 2, "cutout": 4, "confetti": 5, "colours": 128}
 MAX_STREAM: Final = 1 << 16
 
 
@@ -120,10 +120,17 @@ def _cpu(keys: Tensor, stream: int, count: int, out: Tensor) -> None:
     )
 
 
+def _triton(*args: Any) -> None:
+    from ssad_kernels.triton.random import launch
+
+    launch(*args)
+
+
 _philox = define_op(
     "philox(Tensor keys, int stream, int count) -> Tensor",
     check=_check,
     allocate=_allocate,
     cpu=_cpu,
+    triton=_triton,
     reference=reference.random.philox,
 )

@@ -2,6 +2,8 @@
 // Compiled once, without contraction of multiply-adds: see ssad_kernels/reference/cutpaste.py for
 // the same arithmetic in torch, which must give the same integers.
 #include <cmath>
+#include <memory>
+#include <new>
 
 #include "ssad/cutpaste.h"
 #include "ssad/philox.h"
@@ -109,6 +111,22 @@ void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t he
     out.source_index[i] = (i + step) % n;
     out.apply[i] = uniform(bits[kGateSlot]) < law.p;
   }
+}
+
+bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t stream,
+                     const CutPasteLaw& law, bool* mask, int8_t* status, int64_t threads) {
+  const int64_t n = images.n;
+  std::unique_ptr<int64_t[]> integers(new (std::nothrow) int64_t[11 * n]);
+  std::unique_ptr<float[]> reals(new (std::nothrow) float[5 * n]);
+  std::unique_ptr<bool[]> apply(new (std::nothrow) bool[n]);
+  if (!integers || !reals || !apply) return false;
+  const CutPasteDraws draws = {integers.get(), integers.get() + n,     integers.get() + 5 * n,
+                               reals.get(),    reals.get() + n,        integers.get() + 7 * n,
+                               apply.get()};
+  sample_cut_paste(keys, n, stream, images.h, images.w, law, draws);
+  const CutPasteParams params = {draws.source_index, draws.source_box, draws.target, draws.angle,
+                                 draws.jitter,       draws.order,      draws.apply};
+  return cut_paste(images, params, mask, status, threads);
 }
 
 }  // namespace ssad

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,9 +103,7 @@ def _jitter(colour: Tensor, inside: Tensor, jitter: Tensor, order: Tensor, bound
     return colour
 
 
-def _jitter_images(
-    images: Tensor, inside: Tensor, jitter: Tensor, order: Tensor
-) -> Tensor:
+def _jitter_images(images: Tensor, inside: Tensor, jitter: Tensor, order: Tensor) -> Tensor:
     """`_jitter` of the colour channels, in the dtype of the images; others are kept."""
     channels = 3 if images.shape[1] >= 3 else 1
     compute = torch.float64 if images.dtype == torch.float64 else torch.float32
@@ -134,9 +133,7 @@ def _plan(images: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, Tensor, Ten
     canvas_meets, canvas_within = visible(target, canvas)
     status = torch.where(cut_within & canvas_within, Status.APPLIED, Status.CLIPPED)
     bad_source = (source_index < 0) | (source_index >= n)
-    status = torch.where(
-        cut_meets & canvas_meets & ~far & ~bad_source, status, Status.NO_PLACE
-    )
+    status = torch.where(cut_meets & canvas_meets & ~far & ~bad_source, status, Status.NO_PLACE)
     status = torch.where((box[:, 2:] <= 0).any(1), Status.EMPTY, status)
     finite = angle.isfinite() & jitter.isfinite().all(1)
     status = torch.where(finite, status, Status.NOT_FINITE)
@@ -204,7 +201,7 @@ def sample_cut_paste(
     jitter: Sequence[float],
     other_source: bool,
 ) -> tuple[Tensor, ...]:
-    """See `ssad_kernels.cutpaste.sample_cut_paste`."""
+    """See `ssad_kernels.sample_cut_paste`."""
     bits = philox(keys, stream, 16)
     numbers = (bits.double() + 0.5) * 2.0**-32
     n = keys.shape[0]
@@ -256,3 +253,9 @@ def sample_cut_paste(
         _permutation(below(24, 13)),
         numbers[:, 0] < p,
     )
+
+
+def cut_paste_keyed_(images: Tensor, keys: Tensor, stream: int, *law: Any) -> tuple[Tensor, Tensor]:
+    """See `ssad_kernels.cut_paste_keyed_`."""
+    _, _, height, width = images.shape
+    return cut_paste_(images, *sample_cut_paste(keys, stream, height, width, *law))

@@ -76,4 +76,8 @@ struct CutPasteDraws {
 void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height,
                       int64_t width, const CutPasteLaw& law, const CutPasteDraws& out);
 
+// Both in one: draws for the images' size and pastes. Returns false when there is no memory.
+bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t stream,
+                     const CutPasteLaw& law, bool* mask, int8_t* status, int64_t threads);
+
 }  // namespace ssad

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The distribution of CutPaste's parameters, and the ops that draw from it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import _backend, reference
+from ssad_kernels._errors import check_device, check_images, check_shape, check_tensor, wording
+from ssad_kernels._op import define_op
+from ssad_kernels.cutpaste import (
+    PARAM_ROWS,
+    CutPasteParams,
+    allocate_masks,
+    check_tensors,
+    native_view,
+)
+from ssad_kernels.random import check_keys, check_stream
+
+
+class CutPasteLaw(NamedTuple):
+    """The distribution of `CutPasteParams`; every range is closed, every draw uniform.
+
+    Attributes:
+        p: probability that a sample is applied.
+        scar: draw sides in pixels (``length``, ``width``) instead of ``area`` and ``aspect``.
+        area: range of the patch's share of the image.
+        aspect: height over width, below 1 and above 1 with equal probability.
+        length: range of heights of a scar, pixels.
+        width: range of widths of a scar, pixels.
+        angle: range of rotations, degrees.
+        jitter: largest change of brightness, contrast, saturation (factors about 1) and hue (turns).
+        other_source: cut from another image of the batch. The draw then depends on the batch.
+    """
+
+    p: float = 1.0
+    scar: bool = False
+    area: tuple[float, float] = (0.02, 0.15)
+    aspect: tuple[float, float] = (0.3, 3.3)
+    length: tuple[int, int] = (10, 25)
+    width: tuple[int, int] = (2, 16)
+    angle: tuple[float, float] = (0.0, 0.0)
+    jitter: tuple[float, float, float, float] = (0.1, 0.1, 0.1, 0.1)
+    other_source: bool = False
+
+
+def sample_cut_paste(
+    keys: Tensor, height: int, width: int, law: CutPasteLaw, *, stream: int
+) -> CutPasteParams:
+    """Draw the parameters of a batch.
+
+    A patch is placed so that all of it, after rotation, lies in the image; one that fits nowhere is
+    aimed beyond the image, and the op will report `Status.NO_PLACE`.
+
+    Args:
+        keys: (N, 3) int64, see `make_keys`.
+        height: of the images, 1...16777215.
+        width: of the images, likewise.
+        law: what to draw from.
+        stream: 0...65535, separates operations that draw for the same sample.
+
+    Returns:
+        Parameters on the device of ``keys``. Row i depends on ``keys[i]`` alone, unless patches
+        come from other images.
+
+    Raises:
+        TypeError: if ``keys`` is not an int64 tensor.
+        ValueError: for a wrong shape, size, stream, or a law that is no distribution.
+
+    Gradient: none. Determinism: identical integers on every device, without host synchronisation.
+    """
+    check_tensor("sample_cut_paste", "keys", keys)
+    return CutPasteParams(*_sample(keys, stream, height, width, *law))
+
+
+def cut_paste_keyed_(
+    images: Tensor, keys: Tensor, law: CutPasteLaw, *, stream: int, return_status: bool = False
+) -> tuple[Tensor, ...]:
+    """`sample_cut_paste` and `cut_paste_` in one call, for when the parameters are not needed.
+
+    Args:
+        images: as in `cut_paste_`; written in place.
+        keys: (N, 3) int64, one row per image, on the images' device.
+        law: what to draw from.
+        stream: 0...65535, as in `sample_cut_paste`.
+        return_status: also return what became of each sample, (N,) int8.
+
+    Returns:
+        ``images`` itself and the masks (N, 1, H, W) bool; then the status if asked for.
+
+    Raises:
+        TypeError: for a wrong dtype or kind.
+        ValueError: for a wrong shape, device, stream or law.
+
+    Gradient: none. Determinism: as the two calls, whose result it equals bit for bit.
+    """
+    check_tensors("cut_paste_keyed_", images, ("keys", keys))
+    mask, status = _cut_paste_keyed_(images, keys, stream, *law)
+    return (images, mask, status) if return_status else (images, mask)
+
+
+def _check_law(op: str, *law: Any) -> None:
+    given = CutPasteLaw(*(tuple(x) if isinstance(x, (list, tuple)) else x for x in law))
+    # One chain of comparisons, which NaN fails; the transforms say more precisely what is wrong.
+    if not (
+        all(len(pair) == 2 for pair in given[2:7])
+        and len(given.jitter) == 4
+        and 0.0 <= given.p <= 1.0
+        and 0.0 <= given.area[0] <= given.area[1] <= 1.0
+        and 1e-3 <= given.aspect[0] <= 1.0 <= given.aspect[1] <= 1e3
+        and 1 <= given.length[0] <= given.length[1] < 1 << 24
+        and 1 <= given.width[0] <= given.width[1] < 1 << 24
+        and -360.0 <= given.angle[0] <= given.angle[1] <= 360.0
+        and all(0.0 <= strength < math.inf for strength in given.jitter)
+    ):
+        must = "hold ranges (low, high) within their limits"
+        raise ValueError(wording(op, "law", must, given))
+
+
+def _check_sample(keys: Tensor, stream: int, height: int, width: int, *law: Any) -> None:
+    check_keys("sample_cut_paste", keys)
+    check_stream("sample_cut_paste", stream)
+    for name, size in (("height", height), ("width", width)):
+        if not 1 <= size < 1 << 24:
+            raise ValueError(wording("sample_cut_paste", name, "be in 1...16777215", size))
+    _check_law("sample_cut_paste", *law)
+
+
+def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    n = keys.shape[0]
+    return tuple(keys.new_empty((n, *tail), dtype=dtype) for _, dtype, tail in PARAM_ROWS)
+
+
+def _cpu_sample(keys: Tensor, *args_and_outputs: Any) -> None:
+    args, outputs = args_and_outputs[:-7], args_and_outputs[-7:]
+    keys = keys.contiguous()
+    stream, height, width, *law = args
+    pointers = [value.data_ptr() for value in outputs]
+    _backend.native.sample_cut_paste(
+        keys.data_ptr(), keys.shape[0], stream, height, width, tuple(law), pointers
+    )
+
+
+def _triton_sample(*args: Any) -> None:
+    from ssad_kernels.triton.sampling import launch
+
+    launch(*args)
+
+
+_LAW = (
+    "float p, bool scar, float[] area, float[] aspect, int[] scar_length, int[] scar_width, "
+    "float[] angle, float[] jitter, bool other_source"
+)
+
+_sample = define_op(
+    f"sample_cut_paste(Tensor keys, int stream, int height, int width, {_LAW}) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    check=_check_sample,
+    allocate=_allocate_sample,
+    cpu=_cpu_sample,
+    triton=_triton_sample,
+    reference=reference.cutpaste.sample_cut_paste,
+)
+
+
+def _check_keyed(images: Tensor, keys: Tensor, stream: int, *law: Any) -> None:
+    check_images("cut_paste_keyed_", images)
+    check_keys("cut_paste_keyed_", keys)
+    check_stream("cut_paste_keyed_", stream)
+    if keys.shape[0] != images.shape[0]:
+        check_shape("cut_paste_keyed_", "keys", keys, (images.shape[0], 3))
+    if keys.device != images.device:
+        check_device("cut_paste_keyed_", "keys", keys, images.device)
+    _check_law("cut_paste_keyed_", *law)
+
+
+def _cpu_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
+    *law, mask, status = law_and_outputs
+    keys = keys.contiguous()
+    _backend.native.cut_paste_keyed(
+        *native_view(images),
+        keys.data_ptr(),
+        stream,
+        tuple(law),
+        mask.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _triton_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
+    *law, mask, status = law_and_outputs
+    params = _allocate_sample(keys)
+    _triton_sample(keys, stream, *images.shape[2:], *law, *params)
+    _triton(images, *params, mask, status)
+
+
+_cut_paste_keyed_ = define_op(
+    f"cut_paste_keyed_(Tensor(a!) images, Tensor keys, int stream, {_LAW}) "
+    "-> (Tensor mask, Tensor status)",
+    check=_check_keyed,
+    allocate=allocate_masks,
+    cpu=_cpu_keyed,
+    triton=_triton_keyed,
+    reference=reference.cutpaste.cut_paste_keyed_,
+)

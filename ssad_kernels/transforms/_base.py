@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all transforms share: options, kinds of images, keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssad_kernels._arrays import as_batch
+from ssad_kernels._errors import check_device, check_images, wording
+from ssad_kernels.random import STREAMS, check_keys, random_keys
+
+Keys = Tensor | Sequence[int] | None
+
+
+class KeyedTransform(nn.Module):
+    """A transform whose draws depend on keys alone.
+
+    Subclasses implement `make_params` and `apply`; `forward` is the one way in.
+    """
+
+    def __init__(self, name: str, stream: int) -> None:
+        super().__init__()
+        if not 0 <= stream < 256:
+            raise ValueError(wording(type(self).__name__, "stream", "be in 0...255", stream))
+        self.stream = STREAMS[name] + 256 * stream
+
+    def make_params(self, keys: Tensor, images: Tensor) -> Any:
+        """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
+        raise NotImplementedError
+
+    def apply_params(self, images: Tensor, params: Any) -> tuple[Tensor, ...]:
+        """Apply parameters to a batch (N, C, H, W); pure."""
+        raise NotImplementedError
+
+    def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+        """Draw and apply."""
+        return self.apply_params(images, self.make_params(keys, images))
+
+    def forward(self, images: Any, keys: Keys = None, *, params: Any = None) -> tuple[Any, ...]:
+        """See the class."""
+        batch, restore_images, restore_masks = self._as_batch(images)
+        if params is None:
+            image, mask, *rest = self.apply_keys(batch, self._keys_of(batch, keys))
+        else:
+            image, mask, *rest = self.apply_params(batch, params)
+        return (restore_images(image), restore_masks(mask), *rest)
+
+    def _as_batch(self, images: Any) -> Any:
+        name = type(self).__name__
+        found = as_batch(name, images)
+        check_images(name, found[0])
+        return found
+
+    def _keys_of(self, batch: Tensor, keys: Keys) -> Tensor:
+        n, name = batch.shape[0], type(self).__name__
+        if keys is None:
+            return random_keys(n, device=batch.device)
+        if not isinstance(keys, Tensor):
+            keys = torch.tensor(keys, dtype=torch.int64, device=batch.device)
+        keys = keys.reshape(1, -1) if keys.dim() == 1 else keys
+        check_keys(name, keys)
+        if keys.shape[0] != n:
+            must = f"have one row per image, ({n}, 3)"
+            raise ValueError(wording(name, "keys", must, tuple(keys.shape)))
+        if keys.device != batch.device:
+            check_device(name, "keys", keys, batch.device)
+        return keys
+
+
+def check_range(
+    op: str, name: str, value: Sequence[float], low: float, high: float
+) -> tuple[float, float]:
+    """A pair ``low <= value[0] <= value[1] <= high``; NaN fails."""
+    pair = tuple(value)
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+        limit = f" with {low} <= low <= high <= {high}" if math.isfinite(high) else ""
+        raise ValueError(wording(op, name, f"be a range (low, high){limit}", value))
+    return pair
+
+
+def check_probability(op: str, p: float) -> float:
+    """A number 0...1."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(wording(op, "p", "be in 0...1", p))
+    return float(p)

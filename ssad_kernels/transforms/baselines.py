@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy tasks that CutPaste is compared with: rotation, cutout, confetti.
+
+The paper names them without their ranges; the ranges here are CutPaste's own, or stated below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssad_kernels._errors import IMAGE_DTYPES, wording
+from ssad_kernels.cutpaste_law import CutPasteLaw, sample_cut_paste
+from ssad_kernels.random import STREAMS, philox, uniform
+from ssad_kernels.transforms._base import (
+    KeyedTransform,
+    Keys,
+    check_probability,
+    check_range,
+)
+
+
+class RectangleParams(NamedTuple):
+    """Rectangles to be painted in order: K per sample.
+
+    Attributes:
+        box: (N, K, 4) int64 ``(y, x, h, w)``; an empty box paints nothing.
+        colour: (N, K, C) float64, white = 1.
+    """
+
+    box: Tensor
+    colour: Tensor
+
+
+def _paint(images: Tensor, params: RectangleParams) -> tuple[Tensor, Tensor]:
+    """Images with rectangles, later ones on top, and masks (N, 1, H, W) of what they cover."""
+    n, channels, height, width = images.shape
+    top, left, h, w = params.box[..., None].unbind(2)  # (N, K, 1) each
+    ys = torch.arange(height, device=images.device)
+    xs = torch.arange(width, device=images.device)
+    rows = (ys >= top) & (ys < top + h)  # (N, K, H)
+    columns = (xs >= left) & (xs < left + w)
+    top_most = torch.zeros((n, height, width), dtype=torch.int16, device=images.device)
+    for k in range(params.box.shape[1]):
+        inside = rows[:, k, :, None] & columns[:, k, None, :]
+        top_most.masked_fill_(inside, k + 1)
+    mask = (top_most > 0)[:, None]
+    white = 255.0 if images.dtype == torch.uint8 else 1.0
+    palette = params.colour * white
+    palette = (palette + 0.5).floor() if images.dtype == torch.uint8 else palette
+    at = (top_most.long() - 1).clamp(min=0).flatten(1)[:, :, None].expand(-1, -1, channels)
+    painted = palette.to(images.dtype).gather(1, at).transpose(1, 2).reshape(images.shape)
+    return torch.where(mask, painted, images), mask
+
+
+class _RectangleTransform(KeyedTransform):
+    """Paints rectangles."""
+
+    def apply_params(self, images: Tensor, params: RectangleParams) -> tuple[Tensor, ...]:
+        """Paint the rectangles onto a copy of a batch (N, C, H, W)."""
+        return _paint(images, params)
+
+
+class Cutout(_RectangleTransform):
+    """Fill a rectangle with one colour (DeVries and Taylor 2017; table 4 of the CutPaste paper).
+
+    Args:
+        area, aspect, p, stream: as in `CutPaste`.
+        fill: "grey" (half of white), "mean" (the image's own mean, per channel) or "random" (a
+            uniform colour).
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Call, gradient and determinism: as in `CutPaste`.
+    """
+
+    def __init__(
+        self,
+        area: Sequence[float] = (0.02, 0.15),
+        aspect: Sequence[float] = (0.3, 3.3),
+        *,
+        fill: Literal["grey", "mean", "random"] = "grey",
+        p: float = 1.0,
+        stream: int = 0,
+    ) -> None:
+        super().__init__("cutout", stream)
+        if fill not in ("grey", "mean", "random"):
+            raise ValueError(wording("Cutout", "fill", 'be "grey", "mean" or "random"', repr(fill)))
+        self.fill = fill
+        self.law = CutPasteLaw(
+            p=check_probability("Cutout", p),
+            area=check_range("Cutout", "area", area, 0.0, 1.0),
+            aspect=check_range("Cutout", "aspect", aspect, 1e-3, 1e3),
+        )
+
+    def make_params(self, keys: Tensor, images: Tensor) -> RectangleParams:
+        """Draw one rectangle per sample; "mean" looks at the images."""
+        n, channels, height, width = images.shape
+        drawn = sample_cut_paste(keys, height, width, self.law, stream=self.stream)
+        size = drawn.source_box[:, 2:] * drawn.apply[:, None]
+        box = torch.cat([drawn.target, size], dim=1)[:, None]
+        if self.fill == "random":
+            colour = uniform(keys, self.stream + _COLOURS, channels)
+        elif self.fill == "mean":
+            white = 255.0 if images.dtype == torch.uint8 else 1.0
+            colour = images.double().mean((2, 3)) / white
+        else:
+            colour = torch.full((n, channels), 0.5, dtype=torch.float64, device=images.device)
+        return RectangleParams(box, colour[:, None])
+
+
+class Confetti(_RectangleTransform):
+    """Scatter small rectangles of random colours (confetti noise; Liznerski et al., ICLR 2021).
+
+    Args:
+        pieces: range of their number, at most 1000.
+        side: range of their sides in pixels. The published noise is for another image size; this
+            range spans the widths of a CutPaste scar.
+        p, stream: as in `CutPaste`.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Call, gradient and determinism: as in `CutPaste`.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[int] = (8, 24),
+        side: Sequence[int] = (2, 16),
+        *,
+        p: float = 1.0,
+        stream: int = 0,
+    ) -> None:
+        super().__init__("confetti", stream)
+        self.pieces = check_range("Confetti", "pieces", pieces, 1, 1000)
+        self.side = check_range("Confetti", "side", side, 1, 1 << 20)
+        self.p = check_probability("Confetti", p)
+
+    def make_params(self, keys: Tensor, images: Tensor) -> RectangleParams:
+        """Draw the pieces; those beyond a sample's number, or too large for it, are empty."""
+        n, channels, height, width = images.shape
+        most = int(self.pieces[1])
+        bits = philox(keys, self.stream, 4 * most + 2)
+        gate = (bits[:, 0].double() + 0.5) * 2.0**-32 < self.p
+        low = int(self.pieces[0])
+        number = low + ((most - low + 1) * bits[:, 1] >> 32)
+        draws = bits[:, 2:].reshape(n, most, 4)
+        sides = int(self.side[0]) + (int(self.side[1] - self.side[0] + 1) * draws[..., :2] >> 32)
+        limit = torch.stack([height - sides[..., 0], width - sides[..., 1]], dim=2)
+        corner = (limit + 1).clamp(min=1) * draws[..., 2:] >> 32
+        exists = torch.arange(most, device=keys.device) < number[:, None]
+        exists = exists & gate[:, None] & (limit >= 0).all(2)
+        box = torch.cat([corner, sides * exists[..., None]], dim=2)
+        colour = uniform(keys, self.stream + _COLOURS, most * channels)
+        return RectangleParams(box, colour.reshape(n, most, channels))
+
+
+# Colours come from streams of their own, so that the number of channels moves no rectangle.
+_COLOURS = STREAMS["colours"]
+
+
+class Rotation(nn.Module):
+    """The rotation task (Gidaris et al., ICLR 2018): which of four orientations is it?
+
+    Call: ``transform(images, keys=None) -> (images, labels)`` with square images (N, C, H, H) or
+        (C, H, H); returns (4N, C, H, H), first all upright ones, then all turned by 90, 180 and 270
+        degrees counter-clockwise, and labels (4N,) int64 0...3. Nothing is random: ``keys`` are
+        accepted so that all proxy tasks are called alike.
+
+    Raises:
+        ValueError: for images that are not square.
+    """
+
+    def forward(self, images: Tensor, keys: Keys = None) -> tuple[Any, Any]:
+        """See the class."""
+        del keys
+        if not isinstance(images, Tensor) or images.dtype not in IMAGE_DTYPES:
+            got = getattr(images, "dtype", type(images).__name__)
+            raise TypeError(wording("Rotation", "images", "be an image tensor", got))
+        batch = images.unsqueeze(0) if images.dim() == 3 else images
+        if batch.dim() != 4 or batch.shape[2] != batch.shape[3]:
+            must = "be square, (N, C, H, H)"
+            raise ValueError(wording("Rotation", "images", must, tuple(images.shape)))
+        turned = torch.cat([torch.rot90(batch, turn, (2, 3)) for turn in range(4)])
+        return turned, torch.arange(4, device=batch.device).repeat_interleave(batch.shape[0])

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CutPaste, CutPaste-Scar and the three-way task that trains on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssad_kernels._errors import wording
+from ssad_kernels.cutpaste import CutPasteParams, cut_paste_
+from ssad_kernels.cutpaste_law import CutPasteLaw, cut_paste_keyed_, sample_cut_paste
+from ssad_kernels.transforms._base import KeyedTransform, Keys, check_probability, check_range
+
+
+def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, ...]:
+    strengths = (float(jitter),) * 4 if isinstance(jitter, (int, float)) else tuple(jitter)
+    if len(strengths) != 4 or not all(0.0 <= s < float("inf") for s in strengths):
+        must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
+        raise ValueError(wording(op, "jitter", must, jitter))
+    if strengths[3] > 0.5:
+        raise ValueError(wording(op, "jitter", "have a hue of at most 0.5 turns", jitter))
+    return strengths
+
+
+class _LawTransform(KeyedTransform):
+    """A CutPaste whose parameters come from a law."""
+
+    def __init__(
+        self, name: str, law: CutPasteLaw, *, inplace: bool, return_status: bool, stream: int
+    ) -> None:
+        super().__init__(name, stream)
+        self.law = law
+        self.inplace = inplace
+        self.return_status = return_status
+
+    def make_params(self, keys: Tensor, images: Tensor) -> CutPasteParams:
+        """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
+        _, _, height, width = images.shape
+        return sample_cut_paste(keys, height, width, self.law, stream=self.stream)
+
+    def apply_params(self, images: Tensor, params: CutPasteParams) -> tuple[Tensor, ...]:
+        """Apply parameters to a batch (N, C, H, W)."""
+        batch = images if self.inplace else images.clone()
+        return cut_paste_(batch, params, return_status=self.return_status)
+
+    def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+        """Draw and apply in one call."""
+        batch = images if self.inplace else images.clone()
+        return cut_paste_keyed_(
+            batch, keys, self.law, stream=self.stream, return_status=self.return_status
+        )
+
+    def extra_repr(self) -> str:
+        """The law, for ``print``."""
+        return ", ".join(f"{name}={value}" for name, value in self.law._asdict().items())
+
+
+class CutPaste(_LawTransform):
+    """Cut a rectangle of the image, jitter its colours, and paste it elsewhere.
+
+    Defaults are those of the paper (Li et al., CVPR 2021, appendix A.2). It leaves the mixture of
+    the two aspect intervals open: here each has probability one half.
+
+    Args:
+        area: range of the patch's share of the image.
+        aspect: range of height over width; below 1 and above 1 are equally likely.
+        jitter: largest change of brightness, contrast, saturation and hue; one number or four.
+        rotation: range of the patch's rotation in degrees.
+        p: probability with which a sample is changed at all.
+        source: "same" image, or "other": another image of the batch, whose draw then depends on it.
+        inplace: write into the images given instead of into a copy.
+        return_status: also return what became of each sample, (N,) int8, see `Status`.
+        stream: give transforms of one class in one pipeline different numbers, 0...255.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Call: ``transform(images, keys=None, *, params=None) -> (images, masks[, status])``. Images are
+        tensors (N, C, H, W) or (C, H, W), tv_tensors, or NumPy arrays (H, W, C), C = 1...4; uint8,
+        or floats with white = 1. They come back in kind, with masks (N, 1, H, W), (1, H, W) or
+        (H, W, 1) bool. ``keys`` are rows from `make_keys`, one per image; without them the draws
+        come from torch's generator. ``params`` replays what `make_params` gave.
+
+    Gradient: none. Determinism: the same keys give the same result in any batch and worker.
+    """
+
+    def __init__(
+        self,
+        area: Sequence[float] = (0.02, 0.15),
+        aspect: Sequence[float] = (0.3, 3.3),
+        *,
+        jitter: float | Sequence[float] = 0.1,
+        rotation: Sequence[float] = (0.0, 0.0),
+        p: float = 1.0,
+        source: Literal["same", "other"] = "same",
+        inplace: bool = False,
+        return_status: bool = False,
+        stream: int = 0,
+    ) -> None:
+        op = type(self).__name__
+        if source not in ("same", "other"):
+            raise ValueError(wording(op, "source", 'be "same" or "other"', repr(source)))
+        aspect = check_range(op, "aspect", aspect, 1e-3, 1e3)
+        if not aspect[0] <= 1.0 <= aspect[1]:
+            raise ValueError(wording(op, "aspect", "contain 1", aspect))
+        law = CutPasteLaw(
+            p=check_probability(op, p),
+            area=check_range(op, "area", area, 0.0, 1.0),
+            aspect=aspect,
+            angle=check_range(op, "rotation", rotation, -360.0, 360.0),
+            jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
+            other_source=source == "other",
+        )
+        super().__init__(
+            "cut_paste", law, inplace=inplace, return_status=return_status, stream=stream
+        )
+
+
+class CutPasteScar(_LawTransform):
+    """Cut a long thin strip of the image, jitter its colours, turn it, and paste it elsewhere.
+
+    Defaults are those of the paper (Li et al., CVPR 2021, appendix A.2), for images of 256 pixels.
+    The strip is placed so that all of it, once turned, lies in the image.
+
+    Args:
+        length: range of the strip's height in pixels, before rotation.
+        width: range of its width.
+        jitter: largest change of brightness, contrast, saturation and hue; one number or four.
+        rotation: range of the rotation in degrees.
+        p, inplace, return_status, stream: as in `CutPaste`.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Call, gradient and determinism: as in `CutPaste`.
+    """
+
+    def __init__(
+        self,
+        length: Sequence[int] = (10, 25),
+        width: Sequence[int] = (2, 16),
+        *,
+        jitter: float | Sequence[float] = 0.1,
+        rotation: Sequence[float] = (-45.0, 45.0),
+        p: float = 1.0,
+        inplace: bool = False,
+        return_status: bool = False,
+        stream: int = 0,
+    ) -> None:
+        op = type(self).__name__
+        low_length, high_length = check_range(op, "length", length, 1, 1 << 20)
+        low_width, high_width = check_range(op, "width", width, 1, 1 << 20)
+        law = CutPasteLaw(
+            p=check_probability(op, p),
+            scar=True,
+            length=(int(low_length), int(high_length)),
+            width=(int(low_width), int(high_width)),
+            angle=check_range(op, "rotation", rotation, -360.0, 360.0),
+            jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
+        )
+        super().__init__("scar", law, inplace=inplace, return_status=return_status, stream=stream)
+
+
+class CutPaste3Way(nn.Module):
+    """The paper's three-way task: normal images, CutPaste and CutPaste-Scar of the same images.
+
+    Args:
+        cutpaste: default `CutPaste` with the paper's values.
+        scar: default `CutPasteScar` with the paper's values.
+        output: "batch" returns ``(images, labels)``: (3N, C, H, W), first all originals, then all
+            CutPaste, then all scars, and (3N,) int64 labels 0, 1, 2. "triplet" returns the three
+            images ``(normal, cutpaste, scar)``, each of the kind of the input.
+
+    Raises:
+        ValueError: for another ``output``.
+
+    Call: ``transform(images, keys=None)``; images and keys as in `CutPaste`. With "batch" a NumPy
+        array comes back as a tensor.
+    """
+
+    def __init__(
+        self,
+        cutpaste: CutPaste | None = None,
+        scar: CutPasteScar | None = None,
+        *,
+        output: Literal["batch", "triplet"] = "batch",
+    ) -> None:
+        super().__init__()
+        if output not in ("batch", "triplet"):
+            must = 'be "batch" or "triplet"'
+            raise ValueError(wording("CutPaste3Way", "output", must, repr(output)))
+        self.cutpaste = cutpaste if cutpaste is not None else CutPaste()
+        self.scar = scar if scar is not None else CutPasteScar()
+        self.output = output
+
+    def forward(self, images: Any, keys: Keys = None) -> tuple[Any, ...]:
+        """See the class."""
+        batch, restore, _ = self.cutpaste._as_batch(images)
+        keys = self.cutpaste._keys_of(batch, keys)
+        n = batch.shape[0]
+        # One block of memory, so that the parts are pasted in place and need no concatenation.
+        tripled = torch.cat([batch, batch, batch])
+        for transform, part in ((self.cutpaste, tripled[n : 2 * n]), (self.scar, tripled[2 * n :])):
+            cut_paste_keyed_(part, keys, transform.law, stream=transform.stream)
+        if self.output == "triplet":
+            return tuple(restore(part) for part in tripled.chunk(3)) if n else (images,) * 3
+        labels = torch.arange(3, device=batch.device).repeat_interleave(n)
+        return tripled, labels

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CutPaste in two launches: all patches are cut, recoloured and kept, then all are pasted.
+
+So a patch shows the images as they were before the call, whatever is pasted where.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ssad_kernels._status import Status
+from ssad_kernels.triton._variants import Variant
+from ssad_kernels.triton.jitter import blend, grey, hue_turn, shift_hue
+from ssad_kernels.triton.rotation import canvas_side, rotation
+
+_APPLIED = tl.constexpr(int(Status.APPLIED))
+_GATED = tl.constexpr(int(Status.GATED))
+_NO_PLACE = tl.constexpr(int(Status.NO_PLACE))
+_EMPTY = tl.constexpr(int(Status.EMPTY))
+_NOT_FINITE = tl.constexpr(int(Status.NOT_FINITE))
+_CLIPPED = tl.constexpr(int(Status.CLIPPED))
+
+_BRIGHTNESS = tl.constexpr(0)
+_CONTRAST = tl.constexpr(1)
+_SATURATION = tl.constexpr(2)
+_HUE = tl.constexpr(3)
+
+# Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
+_FAR = tl.constexpr(1 << 24)
+
+_LOOK_UP = 6  # int64 numbers of a sample that its paste needs
+_BLOCK = 1024  # pixels of a tile, in both kernels
+
+
+@triton.jit
+def _split(start, width, lanes):
+    """Row and column of the pixels ``start + lanes`` of a plane; only ``start`` needs 64 bits."""
+    x = (start % width).to(tl.int32) + lanes
+    return start // width + x // width, x % width
+
+
+@triton.jit
+def _clip(start, size, limit):
+    """[start, start + size) cut to [0, limit), as start and size."""
+    low = tl.maximum(start, 0)
+    return low, tl.maximum(tl.minimum(start + size, limit) - low, 0)
+
+
+@triton.jit
+def _is_near(x):
+    return (x > -_FAR) & (x < _FAR)
+
+
+@triton.jit
+def _look_up(y, x, cos, sin, offset_y, offset_x, cut_h, cut_w):
+    """Where in the cut patch a pixel of the image comes from, and whether there is such a place."""
+    py = (2 * y * cos + 2 * x * sin + offset_y) >> 17
+    px = (2 * x * cos - 2 * y * sin + offset_x) >> 17
+    return py * cut_w + px, (py >= 0) & (py < cut_h) & (px >= 0) & (px < cut_w)
+
+
+@triton.jit
+def _step(jitter, order, row, k, is_rgb: tl.constexpr):
+    """The k-th step of a sample's jitter and its factor; -1 where it changes nothing."""
+    op = tl.load(order + 4 * row + k)
+    is_known = (op >= 0) & (op <= (_HUE if is_rgb else _CONTRAST))
+    op = tl.where(is_known, op, -1).to(tl.int32)
+    factor = tl.load(jitter + 4 * row + tl.maximum(op, 0))
+    neutral = tl.where(op == _HUE, 0.0, 1.0)
+    return tl.where(factor != neutral, op, -1), factor
+
+
+@triton.jit
+def _load_jittered(
+    source, stride_c, mask, jitter, order, row, steps, means, thirds, shift,
+    is_rgb: tl.constexpr, white: tl.constexpr, compute: tl.constexpr,
+):  # fmt: skip
+    """Colours at ``source`` after the first ``steps`` steps of a sample's jitter."""
+    r = tl.load(source, mask=mask, other=0).to(compute)
+    g = r
+    b = r
+    if is_rgb:
+        g = tl.load(source + stride_c, mask=mask, other=0).to(compute)
+        b = tl.load(source + 2 * stride_c, mask=mask, other=0).to(compute)
+    for k in range(steps):
+        op, factor = _step(jitter, order, row, k, is_rgb)
+        factor = factor.to(compute)
+        if op == _BRIGHTNESS or op == _CONTRAST:
+            mean = tl.sum(tl.where(tl.arange(0, 4) == k, means, 0.0))
+            other = tl.where(op == _CONTRAST, mean, 0.0)
+            r = blend(r, other, factor, white)
+            if is_rgb:
+                g = blend(g, other, factor, white)
+                b = blend(b, other, factor, white)
+        if is_rgb:
+            if op == _SATURATION:
+                own = grey(r, g, b)
+                r = blend(r, own, factor, white)
+                g = blend(g, own, factor, white)
+                b = blend(b, own, factor, white)
+            if op == _HUE:
+                r, g, b = shift_hue(r, g, b, thirds, shift)
+    return r, g, b
+
+
+@triton.jit
+def _store_rounded(to, value, mask, is_integer: tl.constexpr):
+    if is_integer:
+        value = tl.floor(value + 0.5)
+    tl.store(to, value.to(to.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _cut_paste_cut_kernel(
+    images, source_index, source_box, target, angle, jitter, order, apply, patches, look_up,
+    status, n, height, width, stride_n, stride_c, stride_y, stride_x, pixels,
+    channels: tl.constexpr, white: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """One program a sample, so that the mean grey is summed in one order without atomics."""
+    row = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, block)
+    is_rgb: tl.constexpr = channels >= 3
+
+    # The plan. A sample that is not applied gets an empty box, of which nothing is cut.
+    degrees = tl.load(angle + row)
+    factors = tl.load(jitter + 4 * row + tl.arange(0, 4))
+    hue = tl.load(jitter + 4 * row + _HUE)
+    is_finite = (tl.abs(degrees) < float("inf")) & (
+        tl.sum((tl.abs(factors) < float("inf")).to(tl.int32)) == 4
+    )
+    box_y = tl.load(source_box + 4 * row)
+    box_x = tl.load(source_box + 4 * row + 1)
+    box_h = tl.load(source_box + 4 * row + 2)
+    box_w = tl.load(source_box + 4 * row + 3)
+    canvas_y = tl.load(target + 2 * row)
+    canvas_x = tl.load(target + 2 * row + 1)
+    source = tl.load(source_index + row)
+    is_empty = (box_h <= 0) | (box_w <= 0)
+    is_gated = tl.load(apply + row) == 0
+    is_near = _is_near(box_y) & _is_near(box_x) & _is_near(box_h) & _is_near(box_w)
+    is_near = is_near & _is_near(canvas_y) & _is_near(canvas_x)
+    is_sound = is_near & (source >= 0) & (source < n) & is_finite & (is_gated == 0)
+    is_sound = is_sound & (is_empty == 0)
+    source = tl.where(is_sound, source, 0)
+    box_y = tl.where(is_sound, box_y, 0)
+    box_x = tl.where(is_sound, box_x, 0)
+    box_h = tl.where(is_sound, box_h, 0)
+    box_w = tl.where(is_sound, box_w, 0)
+    canvas_y = tl.where(is_sound, canvas_y, 0)
+    canvas_x = tl.where(is_sound, canvas_x, 0)
+    cos, sin = rotation(tl.where(is_sound, degrees, 0.0))
+    canvas_h = canvas_side(box_h, box_w, cos, sin)
+    canvas_w = canvas_side(box_w, box_h, cos, sin)
+
+    cut_y, cut_h = _clip(box_y, box_h, height)
+    cut_x, cut_w = _clip(box_x, box_w, width)
+    seen_y, seen_h = _clip(canvas_y, canvas_h, height)
+    seen_x, seen_w = _clip(canvas_x, canvas_w, width)
+    is_somewhere = (cut_h * cut_w > 0) & (seen_h * seen_w > 0)
+    cut_h = tl.where(is_somewhere, cut_h, 0)
+    cut_w = tl.where(is_somewhere, cut_w, 0)
+    is_whole = (cut_h == box_h) & (cut_w == box_w) & (seen_h == canvas_h) & (seen_w == canvas_w)
+
+    # Twice the distance from the canvas centre, turned back into the box, counted from the cut.
+    dy = 1 - canvas_h - 2 * canvas_y
+    dx = 1 - canvas_w - 2 * canvas_x
+    offset_y = dy * cos + dx * sin + (box_h << 16) + ((box_y - cut_y) << 17)
+    offset_x = dx * cos - dy * sin + (box_w << 16) + ((box_x - cut_x) << 17)
+    tl.store(look_up + 6 * row, cos)
+    tl.store(look_up + 6 * row + 1, sin)
+    tl.store(look_up + 6 * row + 2, offset_y)
+    tl.store(look_up + 6 * row + 3, offset_x)
+    tl.store(look_up + 6 * row + 4, cut_h)
+    tl.store(look_up + 6 * row + 5, cut_w)
+
+    # Whether a pixel of the canvas shows the patch at all; almost always the first tile knows.
+    seen_area = tl.where(is_somewhere, seen_h * seen_w, 0)
+    found = tl.full((), 0, tl.int32)
+    for start in range(0, seen_area, block):
+        if found == 0:
+            y, x = _split(start, seen_w, lanes)
+            _, inside = _look_up(seen_y + y, seen_x + x, cos, sin, offset_y, offset_x, cut_h, cut_w)
+            found = tl.max((inside & (start + lanes < seen_area)).to(tl.int32))
+
+    code = tl.where(is_whole, _APPLIED, _CLIPPED)
+    code = tl.where(found == 0, _EMPTY, code)
+    code = tl.where(is_somewhere, code, _NO_PLACE)
+    code = tl.where(is_empty, _EMPTY, code)
+    code = tl.where(is_finite, code, _NOT_FINITE)
+    code = tl.where(is_gated, _GATED, code)
+    tl.store(status + row, code.to(tl.int8))
+
+    # Cut. Each contrast needs the mean grey after the steps before it, and so a pass over the
+    # patch; the last pass keeps the result. A pass starts from the image again, because rounding
+    # to the images' dtype between steps is not wanted.
+    origin = images + source * stride_n + cut_y * stride_y + cut_x * stride_x
+    patch = patches + row * channels * pixels
+    area = cut_h * cut_w
+    thirds, shift = hue_turn(tl.where(is_finite, hue, 0.0).to(tl.float64))
+    shift = shift.to(compute)
+    means = tl.zeros((4,), compute)
+    for k in range(4):
+        op, _ = _step(jitter, order, row, k, is_rgb)
+        if op == _CONTRAST:
+            total = tl.zeros((block,), tl.float64)
+            for start in range(0, area, block):
+                y, x = _split(start, cut_w, lanes)
+                mask = start + lanes < area
+                r, g, b = _load_jittered(
+                    origin + y * stride_y + x * stride_x, stride_c, mask, jitter, order, row, k,
+                    means, thirds, shift, is_rgb, white, compute,
+                )  # fmt: skip
+                own = grey(r, g, b) if is_rgb else r
+                total += tl.where(mask, own, 0.0).to(tl.float64)
+            mean = tl.sum(total) / tl.maximum(area, 1).to(tl.float64)
+            means = tl.where(tl.arange(0, 4) == k, mean.to(compute), means)
+
+    is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
+    for start in range(0, area, block):
+        y, x = _split(start, cut_w, lanes)
+        at = start + lanes
+        mask = at < area
+        place = origin + y * stride_y + x * stride_x
+        r, g, b = _load_jittered(
+            place, stride_c, mask, jitter, order, row, 4, means, thirds, shift,
+            is_rgb, white, compute,
+        )  # fmt: skip
+        _store_rounded(patch + at, r, mask, is_integer)
+        if is_rgb:
+            _store_rounded(patch + pixels + at, g, mask, is_integer)
+            _store_rounded(patch + 2 * pixels + at, b, mask, is_integer)
+        for c in tl.static_range(3 if is_rgb else 1, channels):
+            value = tl.load(place + c * stride_c, mask=mask, other=0)
+            tl.store(patch + c * pixels + at, value, mask=mask)
+
+
+@triton.jit
+def _cut_paste_paste_kernel(
+    images, patches, look_up, mask, width, stride_n, stride_c, stride_y, stride_x, pixels, tiles,
+    channels: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """One program a tile of an image: asks of each pixel where in the patch it comes from."""
+    tile = tl.program_id(0).to(tl.int64)
+    row = tile // tiles
+    start = tile % tiles * block
+    at = start + tl.arange(0, block)
+    y, x = _split(start, width, tl.arange(0, block))
+    cos = tl.load(look_up + 6 * row)
+    sin = tl.load(look_up + 6 * row + 1)
+    offset_y = tl.load(look_up + 6 * row + 2)
+    offset_x = tl.load(look_up + 6 * row + 3)
+    cut_h = tl.load(look_up + 6 * row + 4)
+    cut_w = tl.load(look_up + 6 * row + 5)
+    place, inside = _look_up(y, x, cos, sin, offset_y, offset_x, cut_h, cut_w)
+    in_image = at < pixels
+    inside = inside & in_image
+    patch = patches + row * channels * pixels + place
+    image = images + row * stride_n + y * stride_y + x * stride_x
+    for c in tl.static_range(channels):
+        value = tl.load(patch + c * pixels, mask=inside, other=0)
+        tl.store(image + c * stride_c, value, mask=inside)
+    tl.store(mask + row * pixels + at, inside, mask=in_image)
+
+
+def launch(
+    images: Tensor,
+    source_index: Tensor,
+    source_box: Tensor,
+    target: Tensor,
+    angle: Tensor,
+    jitter: Tensor,
+    order: Tensor,
+    apply: Tensor,
+    mask: Tensor,
+    status: Tensor,
+) -> None:
+    """See `ssad_kernels.cutpaste.cut_paste_`."""
+    n, channels, height, width = images.shape
+    if n == 0:
+        return
+    pixels = height * width
+    tiles = triton.cdiv(pixels, _BLOCK)
+    params = (source_index, source_box, target, angle, jitter, order, apply)
+    # Room for patches as large as the images, so that no size is needed on the host; only what
+    # is cut is touched.
+    patches = images.new_empty((n, channels, pixels))
+    look_up = source_box.new_empty((n, _LOOK_UP))
+    constants = _cut_constants(images.dtype)
+    with torch.cuda.device_of(images):
+        _cut_paste_cut_kernel[(n,)](
+            images, *(value.contiguous() for value in params), patches, look_up, status,
+            n, height, width, *images.stride(), pixels, channels, **constants, **_UNFUSED,
+        )  # fmt: skip
+        _cut_paste_paste_kernel[(n * tiles,)](
+            images, patches, look_up, mask, width, *images.stride(), pixels, tiles, channels, _BLOCK
+        )
+
+
+# The geometry must come out as on the other backends; the kernels wait for memory anyway.
+_UNFUSED = {"enable_fp_fusion": False}
+
+
+def _cut_constants(dtype: torch.dtype) -> dict[str, object]:
+    return {
+        "white": 255.0 if dtype == torch.uint8 else 1.0,
+        "compute": tl.float64 if dtype == torch.float64 else tl.float32,
+        "block": _BLOCK,
+    }
+
+
+_PARAMS = {
+    "source_index": "*i64",
+    "source_box": "*i64",
+    "target": "*i64",
+    "angle": "*fp32",
+    "jitter": "*fp32",
+    "order": "*i64",
+    "apply": "*i1",
+    "look_up": "*i64",
+    "status": "*i8",
+}
+_DTYPES = {
+    torch.uint8: "*u8",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+}
+
+# RGB; contiguous and channels-last differ only in which stride is the constant 1.
+VARIANTS = tuple(
+    variant
+    for dtype, pointer in _DTYPES.items()
+    for unit in ("stride_x", "stride_c")
+    for variant in (
+        Variant(
+            _cut_paste_cut_kernel,
+            {"images": pointer, "patches": pointer, **_PARAMS},
+            {"channels": 3, unit: 1, **_cut_constants(dtype)},
+            _UNFUSED,
+        ),
+        Variant(
+            _cut_paste_paste_kernel,
+            {"images": pointer, "patches": pointer, "look_up": "*i64", "mask": "*i1"},
+            {"channels": 3, unit: 1, "block": _BLOCK},
+        ),
+    )
+)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+import ssad_kernels
+
+hypothesis.settings.register_profile("ssad", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("ssad")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> Iterator[None]:
+    """What is allocated and not written shows as NaN; threads and random state are put back."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
+        ),
+    ],
+)
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that there is."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Run code in a fresh interpreter that finds the same ssad_kernels; returns what it prints."""
+
+    def run(code: str, **variables: str) -> str:
+        package = str(Path(ssad_kernels.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path, **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode != 0:
+            pytest.fail(f"the interpreter failed:\n{done.stderr}", pytrace=False)
+        return done.stdout
+
+    return run
