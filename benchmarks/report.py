@@ -54,9 +54,9 @@ def format_rows(rows: Iterable[dict[str, Any]]) -> str:
     lines = [_line(_HEADER), _line("---" for _ in _HEADER)]
     for row in rows:
         error, memory = row["error"], row["peak_memory_mib"]
-        difference = "not comparable"
+        difference = "-"
         if error:
-            note = f" ({error['note']})" if error["note"] else ""
+            note = f" ({error['note']})" if error["note"] and error["value"] else ""
             difference = f"{error['value']:.2g} {error['unit']}{note}"
         low, median, high = row["speed_up"]
         cells = (
@@ -95,7 +95,7 @@ def format_environment(row: dict[str, Any]) -> str:
     dirty = " with uncommitted changes" if where["dirty"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     return (
-        f"{where['date']}, commit {where['commit'][:12]}{dirty}, {where['cpu']}, kernels "
+        f"{where['date']}, commit {where['commit'][:12]}{dirty}, {where['cpu']}, C++ kernels "
         f"{where['backend']}, Python {where['python']}, {versions}."
     )
 

@@ -18,7 +18,7 @@ def wording(op: str, argument: str, must: str, got: object) -> str:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """ "torch.float32" without its prefix."""
+    """Say float32 for torch.float32."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -153,6 +153,7 @@ def cut_paste(
 
 
 def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
+    """Check what torch's dispatcher would reject with a text of its own."""
     check_tensor(op, "images", images)
     if images.requires_grad and torch.is_grad_enabled():
         raise ValueError(wording(op, "images", "not require a gradient", "True"))
@@ -160,6 +161,7 @@ def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
         check_tensor(op, name, value)
 
 
+# Dtype and shape after N of each field of CutPasteParams.
 PARAM_ROWS = (
     ("source_index", torch.int64, ()),
     ("source_box", torch.int64, (4,)),
@@ -184,12 +186,14 @@ def _check(images: Tensor, *params: Tensor) -> None:
 
 
 def allocate_masks(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    """The mask and status of a batch, uninitialised."""
     n, _, h, w = images.shape
     mask = images.new_empty((n, 1, h, w), dtype=torch.bool)
     return mask, images.new_empty((n,), dtype=torch.int8)
 
 
 def native_view(images: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    """The images as the C++ functions take them: address, dtype, shape, strides."""
     return images.data_ptr(), _NATIVE_DTYPES[images.dtype], images.shape, images.stride()
 
 
@@ -205,7 +209,8 @@ def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
     )
 
 
-def _triton(*args: Any) -> None:
+def launch_triton(*args: Any) -> None:
+    """Run the Triton kernels: the arguments of `cut_paste_`, then its outputs."""
     from ssad_kernels.triton.cutpaste import launch  # Triton is slow to import, and optional
 
     launch(*args)
@@ -217,6 +222,6 @@ _cut_paste_ = define_op(
     check=_check,
     allocate=allocate_masks,
     cpu=_cpu,
-    triton=_triton,
+    triton=launch_triton,
     reference=reference.cutpaste.cut_paste_,
 )
