@@ -278,15 +278,15 @@ def _rows() -> list[Row]:
         ours = OURS_SINGLY if "one image" in variant else OURS
         for peer in against:
             target = claims.get(peer) if make is plain and ours is OURS else None
-            name = f"cut_paste_{variant} {peer.name}"
+            name = f"cut_paste_{variant}-{peer.name}".replace(", ", "-").replace(" ", "-")
             rows.append(Row(name, partial(in_place, variant, make, ours, peer, target)))
     rows += [
         Row("cut_paste-64-clone", partial(functional, 64)),
         Row("cut_paste-64-opencv", partial(functional_opencv, 64)),
         Row("sample_cut_paste-1", partial(sampling, 1)),
         Row("sample_cut_paste-64", partial(sampling, 64)),
-        Row("transform tensor", partial(transform, "tensor")),
-        Row("transform NumPy", partial(transform, "NumPy")),
+        Row("transform-tensor", partial(transform, "tensor")),
+        Row("transform-NumPy", partial(transform, "NumPy")),
     ]
     return rows
 

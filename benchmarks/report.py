@@ -104,7 +104,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     """The whole page."""
     return f"""# Benchmarks on the CPU
 
-Made by `make bench`; a single row: `pytest benchmarks/bench_cutpaste.py -k PEER`.
+Made by `make bench`; one row: `pytest benchmarks -k NAME`, names from `--collect-only`.
 
 {format_environment(rows[0])}
 

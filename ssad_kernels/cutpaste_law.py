@@ -17,6 +17,7 @@ from ssad_kernels.cutpaste import (
     CutPasteParams,
     allocate_masks,
     check_tensors,
+    launch_triton,
     native_view,
 )
 from ssad_kernels.random import check_keys, check_stream
@@ -27,13 +28,13 @@ class CutPasteLaw(NamedTuple):
 
     Attributes:
         p: probability that a sample is applied.
-        scar: draw sides in pixels (``length``, ``width``) instead of ``area`` and ``aspect``.
+        scar: draw ``length`` and ``width`` in pixels, not ``area`` and ``aspect``.
         area: range of the patch's share of the image.
-        aspect: height over width, below 1 and above 1 with equal probability.
+        aspect: height over width; below and above 1 are equally likely.
         length: range of heights of a scar, pixels.
         width: range of widths of a scar, pixels.
         angle: range of rotations, degrees.
-        jitter: largest change of brightness, contrast, saturation (factors about 1) and hue (turns).
+        jitter: largest change of brightness, contrast, saturation (factors) and hue (turns).
         other_source: cut from another image of the batch. The draw then depends on the batch.
     """
 
@@ -104,7 +105,7 @@ def cut_paste_keyed_(
 
 
 def _check_law(op: str, *law: Any) -> None:
-    given = CutPasteLaw(*(tuple(x) if isinstance(x, (list, tuple)) else x for x in law))
+    given = CutPasteLaw._make(tuple(x) if isinstance(x, (list, tuple)) else x for x in law)
     # One chain of comparisons, which NaN fails; the transforms say more precisely what is wrong.
     if not (
         all(len(pair) == 2 for pair in given[2:7])
@@ -196,7 +197,7 @@ def _triton_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: A
     *law, mask, status = law_and_outputs
     params = _allocate_sample(keys)
     _triton_sample(keys, stream, *images.shape[2:], *law, *params)
-    _triton(images, *params, mask, status)
+    launch_triton(images, *params, mask, status)
 
 
 _cut_paste_keyed_ = define_op(

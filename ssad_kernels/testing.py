@@ -213,6 +213,7 @@ def _cut_paste_keyed_samples(device: torch.device | str) -> dict[str, Arguments]
     images = make_images(9, 3, 33, 29, dtype=torch.float32, layout="channels_last", device=device)
     found["channels_last"] = (images, keys, 3, *LAWS["rotated"])
     found["empty-batch"] = (images[:0].clone(), keys[:0], 3, *LAWS["paper"])
+    found["one-sample"] = (images[:1].clone(), keys[:1], 3, *LAWS["gated"])
     found["too-small"] = (make_images(9, 1, 3, 3, device=device), keys, 3, *LAWS["scar"])
     return found
 

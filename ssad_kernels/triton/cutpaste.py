@@ -199,40 +199,35 @@ def _cut_paste_cut_kernel(
     area = cut_h * cut_w
     thirds, shift = hue_turn(tl.where(is_finite, hue, 0.0).to(tl.float64))
     shift = shift.to(compute)
+    is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
     means = tl.zeros((4,), compute)
-    for k in range(4):
-        op, _ = _step(jitter, order, row, k, is_rgb)
-        if op == _CONTRAST:
+    for steps in range(5):
+        is_last = steps == 4
+        op, _ = _step(jitter, order, row, tl.minimum(steps, 3), is_rgb)
+        if is_last or op == _CONTRAST:
             total = tl.zeros((block,), tl.float64)
             for start in range(0, area, block):
+                at = start + lanes
+                mask = at < area
                 y, x = _split(start, cut_w, lanes)
-                mask = start + lanes < area
+                place = origin + y * stride_y + x * stride_x
                 r, g, b = _load_jittered(
-                    origin + y * stride_y + x * stride_x, stride_c, mask, jitter, order, row, k,
-                    means, thirds, shift, is_rgb, white, compute,
+                    place, stride_c, mask, jitter, order, row, steps, means, thirds, shift,
+                    is_rgb, white, compute,
                 )  # fmt: skip
-                own = grey(r, g, b) if is_rgb else r
-                total += tl.where(mask, own, 0.0).to(tl.float64)
+                if is_last:
+                    _store_rounded(patch + at, r, mask, is_integer)
+                    if is_rgb:
+                        _store_rounded(patch + pixels + at, g, mask, is_integer)
+                        _store_rounded(patch + 2 * pixels + at, b, mask, is_integer)
+                    for c in tl.static_range(3 if is_rgb else 1, channels):
+                        value = tl.load(place + c * stride_c, mask=mask, other=0)
+                        tl.store(patch + c * pixels + at, value, mask=mask)
+                else:
+                    own = grey(r, g, b) if is_rgb else r
+                    total += tl.where(mask, own, 0.0).to(tl.float64)
             mean = tl.sum(total) / tl.maximum(area, 1).to(tl.float64)
-            means = tl.where(tl.arange(0, 4) == k, mean.to(compute), means)
-
-    is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
-    for start in range(0, area, block):
-        y, x = _split(start, cut_w, lanes)
-        at = start + lanes
-        mask = at < area
-        place = origin + y * stride_y + x * stride_x
-        r, g, b = _load_jittered(
-            place, stride_c, mask, jitter, order, row, 4, means, thirds, shift,
-            is_rgb, white, compute,
-        )  # fmt: skip
-        _store_rounded(patch + at, r, mask, is_integer)
-        if is_rgb:
-            _store_rounded(patch + pixels + at, g, mask, is_integer)
-            _store_rounded(patch + 2 * pixels + at, b, mask, is_integer)
-        for c in tl.static_range(3 if is_rgb else 1, channels):
-            value = tl.load(place + c * stride_c, mask=mask, other=0)
-            tl.store(patch + c * pixels + at, value, mask=mask)
+            means = tl.where(tl.arange(0, 4) == steps, mean.to(compute), means)
 
 
 @triton.jit
