@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only file that knows Python. Every function takes addresses and sizes as integers, checks
-// nothing (the caller has) and runs without the interpreter lock. Signatures: ssad_kernels/_native.pyi
+// nothing (the caller has) and runs without the interpreter lock. Signatures:
+// ssad_kernels/_native.pyi
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -35,8 +36,8 @@ ssad::ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>&
 // p, scar, area, aspect, length, width, angle, jitter, other_source
 using Range = std::array<double, 2>;
 using Pixels = std::array<int64_t, 2>;
-using Law = std::tuple<double, bool, Range, Range, Pixels, Pixels, Range, std::array<double, 4>,
-                       bool>;
+using Law =
+    std::tuple<double, bool, Range, Range, Pixels, Pixels, Range, std::array<double, 4>, bool>;
 
 ssad::CutPasteLaw law_of(const Law& law) {
   const auto& [p, scar, area, aspect, length, width, angle, jitter, other_source] = law;
@@ -74,9 +75,9 @@ void cut_paste_keyed(Address images, int dtype, std::array<int64_t, 4> shape,
 
 void sample_cut_paste(Address keys, int64_t n, int64_t stream, int64_t height, int64_t width,
                       const Law& law, std::array<Address, 7> out) {
-  const ssad::CutPasteDraws draws = {
-      at<int64_t>(out[0]), at<int64_t>(out[1]), at<int64_t>(out[2]), at<float>(out[3]),
-      at<float>(out[4]),   at<int64_t>(out[5]), at<bool>(out[6])};
+  const ssad::CutPasteDraws draws = {at<int64_t>(out[0]), at<int64_t>(out[1]), at<int64_t>(out[2]),
+                                     at<float>(out[3]),   at<float>(out[4]),   at<int64_t>(out[5]),
+                                     at<bool>(out[6])};
   ssad::sample_cut_paste(at<int64_t>(keys), n, stream, height, width, law_of(law), draws);
 }
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ssad_kernels._errors import IMAGE_DTYPES
 from ssad_kernels._status import Status
-from ssad_kernels.cutpaste import CutPasteLaw, CutPasteParams
+from ssad_kernels.cutpaste import CutPasteParams
+from ssad_kernels.cutpaste_law import CutPasteLaw
 from ssad_kernels.random import make_keys
 
 Arguments = tuple[Any, ...]

@@ -13,8 +13,8 @@
 namespace ssad {
 namespace {
 
-using SSAD_LEVEL::Rotation;
 using SSAD_LEVEL::canvas_side;
+using SSAD_LEVEL::Rotation;
 using SSAD_LEVEL::rotation;
 
 // Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
@@ -82,8 +82,8 @@ Status plan_sample(const ImageView& images, const CutPasteParams& params, int64_
   clip(target[1], plan->canvas_w, images.w, &x, &w);
   if (plan->cut_h * plan->cut_w == 0 || h * w == 0) return kNoPlace;
   plan_jitter(params.jitter + 4 * i, params.order + 4 * i, images.c, plan);
-  const bool whole = plan->cut_h == box[2] && plan->cut_w == box[3] && h == plan->canvas_h &&
-                     w == plan->canvas_w;
+  const bool whole =
+      plan->cut_h == box[2] && plan->cut_w == box[3] && h == plan->canvas_h && w == plan->canvas_w;
   return whole ? kApplied : kClipped;
 }
 
@@ -115,10 +115,11 @@ bool cut_paste(const ImageView& images, const CutPasteParams& params, bool* mask
   const int64_t patch_bytes = round_up(size.elements * element_size(images.dtype));
   const int64_t work_bytes =
       work_stride(size.largest) * 3 * (images.dtype == Dtype::kFloat64 ? 8 : 4);
-  std::unique_ptr<char[]> scratch(new (std::nothrow)
-                                      char[patch_bytes + used * work_bytes + kCacheLine]);
+  std::unique_ptr<char[]> scratch(
+      new (std::nothrow) char[patch_bytes + used * work_bytes + kCacheLine]);
   if (!scratch) return false;
-  char* patches = scratch.get() + kCacheLine - reinterpret_cast<uintptr_t>(scratch.get()) % kCacheLine;
+  char* patches =
+      scratch.get() + kCacheLine - reinterpret_cast<uintptr_t>(scratch.get()) % kCacheLine;
   const CutPasteScratch memory = {patches, patches + patch_bytes, work_bytes};
   kernels().cut_paste(images, plans.get(), memory, mask, status, used);
   return true;

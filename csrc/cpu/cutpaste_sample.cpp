@@ -12,10 +12,10 @@
 namespace ssad {
 namespace {
 
-using SSAD_LEVEL::Philox;
-using SSAD_LEVEL::Rotation;
 using SSAD_LEVEL::canvas_side;
 using SSAD_LEVEL::keyed_philox;
+using SSAD_LEVEL::Philox;
+using SSAD_LEVEL::Rotation;
 using SSAD_LEVEL::rotation;
 
 // Which of a sample's 16 random numbers decides what. A slot is never reused, so that changing one
@@ -64,8 +64,8 @@ void permutation(int64_t rank, int64_t* order) {
 
 }  // namespace
 
-void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height,
-                      int64_t width, const CutPasteLaw& law, const CutPasteDraws& out) {
+void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height, int64_t width,
+                      const CutPasteLaw& law, const CutPasteDraws& out) {
   for (int64_t i = 0; i < n; ++i) {
     uint32_t bits[16];
     for (int block = 0; block < 4; ++block) {
@@ -80,8 +80,8 @@ void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t he
       const double pixels = between(law.area[0], law.area[1], bits[kAreaSlot]) *
                             (static_cast<double>(height) * static_cast<double>(width));
       const bool flat = bits[kSideSlot] < 0x80000000u;
-      const double aspect = between(flat ? law.aspect[0] : 1.0, flat ? 1.0 : law.aspect[1],
-                                    bits[kAspectSlot]);
+      const double aspect =
+          between(flat ? law.aspect[0] : 1.0, flat ? 1.0 : law.aspect[1], bits[kAspectSlot]);
       h = round_side(std::sqrt(pixels * aspect));
       w = round_side(std::sqrt(pixels / aspect));
     }
@@ -102,9 +102,8 @@ void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t he
     for (int k = 0; k < 4; ++k) {
       const double centre = k == kHue ? 0.0 : 1.0;
       const double low = centre - law.jitter[k];
-      out.jitter[4 * i + k] = static_cast<float>(
-          between(k != kHue && low < 0.0 ? 0.0 : low, centre + law.jitter[k],
-                  bits[kJitterSlot + k]));
+      out.jitter[4 * i + k] = static_cast<float>(between(
+          k != kHue && low < 0.0 ? 0.0 : low, centre + law.jitter[k], bits[kJitterSlot + k]));
     }
     permutation(below(24, bits[kOrderSlot]), out.order + 4 * i);
     const int64_t step = law.other_source && n > 1 ? 1 + below(n - 1, bits[kSourceSlot]) : 0;
@@ -120,8 +119,8 @@ bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t strea
   std::unique_ptr<float[]> reals(new (std::nothrow) float[5 * n]);
   std::unique_ptr<bool[]> apply(new (std::nothrow) bool[n]);
   if (!integers || !reals || !apply) return false;
-  const CutPasteDraws draws = {integers.get(), integers.get() + n,     integers.get() + 5 * n,
-                               reals.get(),    reals.get() + n,        integers.get() + 7 * n,
+  const CutPasteDraws draws = {integers.get(), integers.get() + n, integers.get() + 5 * n,
+                               reals.get(),    reals.get() + n,    integers.get() + 7 * n,
                                apply.get()};
   sample_cut_paste(keys, n, stream, images.h, images.w, law, draws);
   const CutPasteParams params = {draws.source_index, draws.source_box, draws.target, draws.angle,

@@ -27,8 +27,10 @@ const Kernels& choose() {
   if (asked("avx2") && has_avx2()) return avx2::kKernels;
 #endif
   if (asked("baseline")) return baseline::kKernels;
-  throw std::runtime_error("SSAD_CPU_LEVEL must be baseline, avx2 or avx512 and supported by this "
-                           "processor, got " + std::string(wanted));
+  throw std::runtime_error(
+      "SSAD_CPU_LEVEL must be baseline, avx2 or avx512 and supported by this "
+      "processor, got " +
+      std::string(wanted));
 }
 
 }  // namespace

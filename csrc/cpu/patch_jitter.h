@@ -62,7 +62,7 @@ void blend_run(const Run<F>& run, F other, F factor, F bound) {
 
 template <class F>
 void saturate_run(const Run<F>& run, F factor, F bound) {
-  F *__restrict__ r = run.r, *__restrict__ g = run.g, *__restrict__ b = run.b;
+  F* __restrict__ r = run.r, * __restrict__ g = run.g, * __restrict__ b = run.b;
   for (int64_t i = 0; i < run.count; ++i) {
     const F own = grey(r[i], g[i], b[i]);
     r[i] = blend(r[i], own, factor, bound);
@@ -74,7 +74,7 @@ void saturate_run(const Run<F>& run, F factor, F bound) {
 // A third of the circle passes each channel's value on to the next; only the rest needs arithmetic.
 template <int kThirds, class F>
 void turn_hue(const Run<F>& run, F shift) {
-  F *__restrict__ r = run.r, *__restrict__ g = run.g, *__restrict__ b = run.b;
+  F* __restrict__ r = run.r, * __restrict__ g = run.g, * __restrict__ b = run.b;
   for (int64_t i = 0; i < run.count; ++i) {
     F x = r[i], y = g[i], z = b[i];
     shift_hue(x, y, z, shift);

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CutPaste in two launches: all patches are cut, recoloured and kept, then all are pasted.
+"""CutPaste in three launches: plan, then cut and recolour all patches, then paste them all.
 
-So a patch shows the images as they were before the call, whatever is pasted where.
+So a patch shows the images as they were before the call, whatever is pasted where. Planning has a
+launch of its own because it needs float64, which most cards have few units for: one lane a sample
+there, not every lane of a tile.
 """
 
 import torch
@@ -29,8 +31,17 @@ _HUE = tl.constexpr(3)
 # Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
 _FAR = tl.constexpr(1 << 24)
 
-_LOOK_UP = 6  # int64 numbers of a sample that its paste needs
-_BLOCK = 1024  # pixels of a tile, in both kernels
+# What the plan of a sample holds, int64.
+(
+    _COS, _SIN, _OFFSET_Y, _OFFSET_X, _CUT_H, _CUT_W, _CUT_Y, _CUT_X, _SOURCE,
+    _SEEN_Y, _SEEN_X, _SEEN_H, _SEEN_W,
+) = (tl.constexpr(column) for column in range(13))  # fmt: skip
+_COLUMNS = tl.constexpr(16)
+
+# Four pixels a thread: eight of them make the kernels spill registers.
+_CUT_BLOCK, _CUT_WARPS = 1024, 8
+_PASTE_BLOCK = 512
+_PLAN_BLOCK = 128
 
 
 @triton.jit
@@ -53,10 +64,14 @@ def _is_near(x):
 
 
 @triton.jit
-def _look_up(y, x, cos, sin, offset_y, offset_x, cut_h, cut_w):
+def _look_up(plan, y, x):
     """Where in the cut patch a pixel of the image comes from, and whether there is such a place."""
-    py = (2 * y * cos + 2 * x * sin + offset_y) >> 17
-    px = (2 * x * cos - 2 * y * sin + offset_x) >> 17
+    cos = tl.load(plan + _COS)
+    sin = tl.load(plan + _SIN)
+    cut_h = tl.load(plan + _CUT_H)
+    cut_w = tl.load(plan + _CUT_W)
+    py = (2 * y * cos + 2 * x * sin + tl.load(plan + _OFFSET_Y)) >> 17
+    px = (2 * x * cos - 2 * y * sin + tl.load(plan + _OFFSET_X)) >> 17
     return py * cut_w + px, (py >= 0) & (py < cut_h) & (px >= 0) & (px < cut_w)
 
 
@@ -112,37 +127,32 @@ def _store_rounded(to, value, mask, is_integer: tl.constexpr):
 
 
 @triton.jit
-def _cut_paste_cut_kernel(
-    images, source_index, source_box, target, angle, jitter, order, apply, patches, look_up,
-    status, n, height, width, stride_n, stride_c, stride_y, stride_x, pixels,
-    channels: tl.constexpr, white: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
+def _cut_paste_plan_kernel(
+    source_index, source_box, target, angle, jitter, apply, plans, status, n, height, width,
+    block: tl.constexpr,
 ):  # fmt: skip
-    """One program a sample, so that the mean grey is summed in one order without atomics."""
-    row = tl.program_id(0).to(tl.int64)
-    lanes = tl.arange(0, block)
-    is_rgb: tl.constexpr = channels >= 3
-
-    # The plan. A sample that is not applied gets an empty box, of which nothing is cut.
-    degrees = tl.load(angle + row)
-    factors = tl.load(jitter + 4 * row + tl.arange(0, 4))
-    hue = tl.load(jitter + 4 * row + _HUE)
-    is_finite = (tl.abs(degrees) < float("inf")) & (
-        tl.sum((tl.abs(factors) < float("inf")).to(tl.int32)) == 4
-    )
-    box_y = tl.load(source_box + 4 * row)
-    box_x = tl.load(source_box + 4 * row + 1)
-    box_h = tl.load(source_box + 4 * row + 2)
-    box_w = tl.load(source_box + 4 * row + 3)
-    canvas_y = tl.load(target + 2 * row)
-    canvas_x = tl.load(target + 2 * row + 1)
-    source = tl.load(source_index + row)
+    """One lane a sample: checks and clips everything, so that the other kernels can trust it."""
+    row = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    mask = row < n
+    is_gated = tl.load(apply + row, mask=mask, other=0) == 0
+    degrees = tl.load(angle + row, mask=mask, other=0.0)
+    is_finite = tl.abs(degrees) < float("inf")
+    for k in tl.static_range(4):
+        factor = tl.load(jitter + 4 * row + k, mask=mask, other=0.0)
+        is_finite = is_finite & (tl.abs(factor) < float("inf"))
+    source = tl.load(source_index + row, mask=mask, other=0)
+    box_y = tl.load(source_box + 4 * row, mask=mask, other=0)
+    box_x = tl.load(source_box + 4 * row + 1, mask=mask, other=0)
+    box_h = tl.load(source_box + 4 * row + 2, mask=mask, other=0)
+    box_w = tl.load(source_box + 4 * row + 3, mask=mask, other=0)
+    canvas_y = tl.load(target + 2 * row, mask=mask, other=0)
+    canvas_x = tl.load(target + 2 * row + 1, mask=mask, other=0)
     is_empty = (box_h <= 0) | (box_w <= 0)
-    is_gated = tl.load(apply + row) == 0
-    is_near = _is_near(box_y) & _is_near(box_x) & _is_near(box_h) & _is_near(box_w)
-    is_near = is_near & _is_near(canvas_y) & _is_near(canvas_x)
-    is_sound = is_near & (source >= 0) & (source < n) & is_finite & (is_gated == 0)
-    is_sound = is_sound & (is_empty == 0)
-    source = tl.where(is_sound, source, 0)
+
+    # A sample that is not applied gets an empty box, of which nothing is cut and nothing pasted.
+    is_sound = is_finite & ~is_gated & ~is_empty & (source >= 0) & (source < n)
+    is_sound = is_sound & _is_near(box_y) & _is_near(box_x) & _is_near(box_h) & _is_near(box_w)
+    is_sound = is_sound & _is_near(canvas_y) & _is_near(canvas_x)
     box_y = tl.where(is_sound, box_y, 0)
     box_x = tl.where(is_sound, box_x, 0)
     box_h = tl.where(is_sound, box_h, 0)
@@ -157,47 +167,72 @@ def _cut_paste_cut_kernel(
     cut_x, cut_w = _clip(box_x, box_w, width)
     seen_y, seen_h = _clip(canvas_y, canvas_h, height)
     seen_x, seen_w = _clip(canvas_x, canvas_w, width)
-    is_somewhere = (cut_h * cut_w > 0) & (seen_h * seen_w > 0)
-    cut_h = tl.where(is_somewhere, cut_h, 0)
-    cut_w = tl.where(is_somewhere, cut_w, 0)
     is_whole = (cut_h == box_h) & (cut_w == box_w) & (seen_h == canvas_h) & (seen_w == canvas_w)
+    is_applied = (cut_h * cut_w > 0) & (seen_h * seen_w > 0)
+
+    code = tl.where(is_whole, _APPLIED, _CLIPPED)
+    code = tl.where(is_applied, code, _NO_PLACE)
+    code = tl.where(is_empty, _EMPTY, code)
+    code = tl.where(is_finite, code, _NOT_FINITE)
+    code = tl.where(is_gated, _GATED, code)
+    tl.store(status + row, code.to(tl.int8), mask=mask)
 
     # Twice the distance from the canvas centre, turned back into the box, counted from the cut.
     dy = 1 - canvas_h - 2 * canvas_y
     dx = 1 - canvas_w - 2 * canvas_x
     offset_y = dy * cos + dx * sin + (box_h << 16) + ((box_y - cut_y) << 17)
     offset_x = dx * cos - dy * sin + (box_w << 16) + ((box_x - cut_x) << 17)
-    tl.store(look_up + 6 * row, cos)
-    tl.store(look_up + 6 * row + 1, sin)
-    tl.store(look_up + 6 * row + 2, offset_y)
-    tl.store(look_up + 6 * row + 3, offset_x)
-    tl.store(look_up + 6 * row + 4, cut_h)
-    tl.store(look_up + 6 * row + 5, cut_w)
+    plan = plans + _COLUMNS * row
+    tl.store(plan + _COS, cos, mask=mask)
+    tl.store(plan + _SIN, sin, mask=mask)
+    tl.store(plan + _OFFSET_Y, offset_y, mask=mask)
+    tl.store(plan + _OFFSET_X, offset_x, mask=mask)
+    tl.store(plan + _CUT_H, tl.where(is_applied, cut_h, 0), mask=mask)
+    tl.store(plan + _CUT_W, tl.where(is_applied, cut_w, 0), mask=mask)
+    tl.store(plan + _CUT_Y, cut_y, mask=mask)
+    tl.store(plan + _CUT_X, cut_x, mask=mask)
+    tl.store(plan + _SOURCE, tl.where(is_sound, source, 0), mask=mask)
+    tl.store(plan + _SEEN_Y, seen_y, mask=mask)
+    tl.store(plan + _SEEN_X, seen_x, mask=mask)
+    tl.store(plan + _SEEN_H, tl.where(is_applied, seen_h, 0), mask=mask)
+    tl.store(plan + _SEEN_W, tl.where(is_applied, seen_w, 0), mask=mask)
 
-    # Whether a pixel of the canvas shows the patch at all; almost always the first tile knows.
-    seen_area = tl.where(is_somewhere, seen_h * seen_w, 0)
-    found = tl.full((), 0, tl.int32)
+
+@triton.jit
+def _cut_paste_cut_kernel(
+    images, jitter, order, plans, patches, status, stride_n, stride_c, stride_y, stride_x, pixels,
+    channels: tl.constexpr, white: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """One program a sample, so that the mean grey is summed in one order without atomics."""
+    row = tl.program_id(0).to(tl.int64)
+    plan = plans + _COLUMNS * row
+    lanes = tl.arange(0, block)
+    is_rgb: tl.constexpr = channels >= 3
+
+    # Whether the canvas shows any pixel of the patch; almost always its first tile knows.
+    seen_y = tl.load(plan + _SEEN_Y)
+    seen_x = tl.load(plan + _SEEN_X)
+    seen_w = tl.load(plan + _SEEN_W)
+    seen_area = tl.load(plan + _SEEN_H) * seen_w
+    is_seen = tl.full((), 0, tl.int32)
     for start in range(0, seen_area, block):
-        if found == 0:
+        if is_seen == 0:
             y, x = _split(start, seen_w, lanes)
-            _, inside = _look_up(seen_y + y, seen_x + x, cos, sin, offset_y, offset_x, cut_h, cut_w)
-            found = tl.max((inside & (start + lanes < seen_area)).to(tl.int32))
+            _, inside = _look_up(plan, seen_y + y, seen_x + x)
+            is_seen = tl.max((inside & (start + lanes < seen_area)).to(tl.int32))
+    if seen_area > 0 and is_seen == 0:
+        tl.store(status + row, _EMPTY)
 
-    code = tl.where(is_whole, _APPLIED, _CLIPPED)
-    code = tl.where(found == 0, _EMPTY, code)
-    code = tl.where(is_somewhere, code, _NO_PLACE)
-    code = tl.where(is_empty, _EMPTY, code)
-    code = tl.where(is_finite, code, _NOT_FINITE)
-    code = tl.where(is_gated, _GATED, code)
-    tl.store(status + row, code.to(tl.int8))
-
-    # Cut. Each contrast needs the mean grey after the steps before it, and so a pass over the
-    # patch; the last pass keeps the result. A pass starts from the image again, because rounding
-    # to the images' dtype between steps is not wanted.
-    origin = images + source * stride_n + cut_y * stride_y + cut_x * stride_x
+    # Each contrast needs the mean grey after the steps before it, and so a pass over the patch; the
+    # last pass keeps the result. Every pass starts from the image, because rounding to its dtype
+    # between the steps is not wanted.
+    cut_w = tl.load(plan + _CUT_W)
+    area = tl.load(plan + _CUT_H) * cut_w
+    cut_y = tl.load(plan + _CUT_Y)
+    cut_x = tl.load(plan + _CUT_X)
+    origin = images + tl.load(plan + _SOURCE) * stride_n + cut_y * stride_y + cut_x * stride_x
     patch = patches + row * channels * pixels
-    area = cut_h * cut_w
-    thirds, shift = hue_turn(tl.where(is_finite, hue, 0.0).to(tl.float64))
+    thirds, shift = hue_turn(tl.load(jitter + 4 * row + _HUE).to(tl.float64))
     shift = shift.to(compute)
     is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
     means = tl.zeros((4,), compute)
@@ -232,7 +267,7 @@ def _cut_paste_cut_kernel(
 
 @triton.jit
 def _cut_paste_paste_kernel(
-    images, patches, look_up, mask, width, stride_n, stride_c, stride_y, stride_x, pixels, tiles,
+    images, plans, patches, mask, width, stride_n, stride_c, stride_y, stride_x, pixels, tiles,
     channels: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program a tile of an image: asks of each pixel where in the patch it comes from."""
@@ -241,17 +276,11 @@ def _cut_paste_paste_kernel(
     start = tile % tiles * block
     at = start + tl.arange(0, block)
     y, x = _split(start, width, tl.arange(0, block))
-    cos = tl.load(look_up + 6 * row)
-    sin = tl.load(look_up + 6 * row + 1)
-    offset_y = tl.load(look_up + 6 * row + 2)
-    offset_x = tl.load(look_up + 6 * row + 3)
-    cut_h = tl.load(look_up + 6 * row + 4)
-    cut_w = tl.load(look_up + 6 * row + 5)
-    place, inside = _look_up(y, x, cos, sin, offset_y, offset_x, cut_h, cut_w)
+    place, inside = _look_up(plans + _COLUMNS * row, y, x)
     in_image = at < pixels
     inside = inside & in_image
     patch = patches + row * channels * pixels + place
-    image = images + row * stride_n + y * stride_y + x * stride_x
+    image = images + row * stride_n + y * stride_y + x.to(tl.int64) * stride_x
     for c in tl.static_range(channels):
         value = tl.load(patch + c * pixels, mask=inside, other=0)
         tl.store(image + c * stride_c, value, mask=inside)
@@ -275,70 +304,77 @@ def launch(
     if n == 0:
         return
     pixels = height * width
-    tiles = triton.cdiv(pixels, _BLOCK)
-    params = (source_index, source_box, target, angle, jitter, order, apply)
+    tiles = triton.cdiv(pixels, _PASTE_BLOCK)
+    jitter = jitter.contiguous()
+    plans = source_box.new_empty((n, _COLUMNS.value))
     # Room for patches as large as the images, so that no size is needed on the host; only what
     # is cut is touched.
     patches = images.new_empty((n, channels, pixels))
-    look_up = source_box.new_empty((n, _LOOK_UP))
-    constants = _cut_constants(images.dtype)
     with torch.cuda.device_of(images):
+        _cut_paste_plan_kernel[(triton.cdiv(n, _PLAN_BLOCK),)](
+            source_index.contiguous(), source_box.contiguous(), target.contiguous(),
+            angle.contiguous(), jitter, apply.contiguous(), plans, status, n, height, width,
+            **_PLAN_CONSTANTS, **_PLAN_OPTIONS,
+        )  # fmt: skip
         _cut_paste_cut_kernel[(n,)](
-            images, *(value.contiguous() for value in params), patches, look_up, status,
-            n, height, width, *images.stride(), pixels, channels, **constants, **_UNFUSED,
+            images, jitter, order.contiguous(), plans, patches, status, *images.stride(), pixels,
+            channels, **_cut_constants(images.dtype), **_CUT_OPTIONS,
         )  # fmt: skip
         _cut_paste_paste_kernel[(n * tiles,)](
-            images, patches, look_up, mask, width, *images.stride(), pixels, tiles, channels, _BLOCK
-        )
+            images, plans, patches, mask, width, *images.stride(), pixels, tiles,
+            channels, _PASTE_BLOCK,
+        )  # fmt: skip
 
 
-# The geometry must come out as on the other backends; the kernels wait for memory anyway.
-_UNFUSED = {"enable_fp_fusion": False}
+_PLAN_CONSTANTS = {"block": _PLAN_BLOCK}
+_PLAN_OPTIONS = {"enable_fp_fusion": False}  # for the geometry to come out as everywhere
+_CUT_OPTIONS = {"num_warps": _CUT_WARPS}
 
 
 def _cut_constants(dtype: torch.dtype) -> dict[str, object]:
     return {
         "white": 255.0 if dtype == torch.uint8 else 1.0,
         "compute": tl.float64 if dtype == torch.float64 else tl.float32,
-        "block": _BLOCK,
+        "block": _CUT_BLOCK,
     }
 
 
-_PARAMS = {
-    "source_index": "*i64",
-    "source_box": "*i64",
-    "target": "*i64",
-    "angle": "*fp32",
-    "jitter": "*fp32",
-    "order": "*i64",
-    "apply": "*i1",
-    "look_up": "*i64",
-    "status": "*i8",
-}
-_DTYPES = {
-    torch.uint8: "*u8",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.float32: "*fp32",
-    torch.float64: "*fp64",
-}
+_PLAN_VARIANT = Variant(
+    _cut_paste_plan_kernel,
+    {
+        "source_index": "*i64",
+        "source_box": "*i64",
+        "target": "*i64",
+        "angle": "*fp32",
+        "jitter": "*fp32",
+        "apply": "*i1",
+        "plans": "*i64",
+        "status": "*i8",
+    },
+    _PLAN_CONSTANTS,
+    _PLAN_OPTIONS,
+)
 
-# RGB; contiguous and channels-last differ only in which stride is the constant 1.
-VARIANTS = tuple(
-    variant
-    for dtype, pointer in _DTYPES.items()
-    for unit in ("stride_x", "stride_c")
-    for variant in (
+
+def _variants(dtype: torch.dtype, pointer: str, layout: dict[str, int]) -> tuple[Variant, Variant]:
+    shared = {"images": pointer, "plans": "*i64", "patches": pointer}
+    cut = {**shared, "jitter": "*fp32", "order": "*i64", "status": "*i8"}
+    sizes = {"channels": 3, **layout}
+    return (
+        Variant(_cut_paste_cut_kernel, cut, {**sizes, **_cut_constants(dtype)}, _CUT_OPTIONS),
         Variant(
-            _cut_paste_cut_kernel,
-            {"images": pointer, "patches": pointer, **_PARAMS},
-            {"channels": 3, unit: 1, **_cut_constants(dtype)},
-            _UNFUSED,
-        ),
-        Variant(
-            _cut_paste_paste_kernel,
-            {"images": pointer, "patches": pointer, "look_up": "*i64", "mask": "*i1"},
-            {"channels": 3, unit: 1, "block": _BLOCK},
+            _cut_paste_paste_kernel, {**shared, "mask": "*i1"}, {**sizes, "block": _PASTE_BLOCK}
         ),
     )
+
+
+_CONTIGUOUS, _CHANNELS_LAST = {"stride_x": 1}, {"stride_c": 1}
+VARIANTS = (
+    _PLAN_VARIANT,
+    *_variants(torch.uint8, "*u8", _CONTIGUOUS),
+    *_variants(torch.uint8, "*u8", _CHANNELS_LAST),
+    *_variants(torch.float16, "*fp16", _CONTIGUOUS),
+    *_variants(torch.bfloat16, "*bf16", _CONTIGUOUS),
+    *_variants(torch.float32, "*fp32", _CONTIGUOUS),
+    *_variants(torch.float64, "*fp64", _CONTIGUOUS),
 )

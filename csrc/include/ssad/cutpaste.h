@@ -22,16 +22,16 @@ enum JitterOp : int8_t { kBrightness = 0, kContrast = 1, kSaturation = 2, kHue =
 
 // What is to be done for one sample, with every coordinate checked: a kernel can trust it.
 struct CutPastePlan {
-  Status status;                           // nothing is done unless kApplied (+ kClipped)
-  int64_t source;                          // image to cut from
-  int64_t box_y, box_x, box_h, box_w;      // as asked for
-  int64_t cut_y, cut_x, cut_h, cut_w;      // the part of the box inside the source image
+  Status status;                       // nothing is done unless kApplied (+ kClipped)
+  int64_t source;                      // image to cut from
+  int64_t box_y, box_x, box_h, box_w;  // as asked for
+  int64_t cut_y, cut_x, cut_h, cut_w;  // the part of the box inside the source image
   int64_t canvas_y, canvas_x, canvas_h, canvas_w;
-  int64_t cos, sin;                        // 16-bit fixed point
-  int32_t steps;                           // jitter operations that change something
+  int64_t cos, sin;  // 16-bit fixed point
+  int32_t steps;     // jitter operations that change something
   JitterOp step[4];
   float factor[4];
-  int64_t offset;                          // of the cut patch in the scratch memory, in elements
+  int64_t offset;  // of the cut patch in the scratch memory, in elements
 };
 
 struct CutPasteSize {
@@ -73,8 +73,8 @@ struct CutPasteDraws {
   bool* apply;
 };
 
-void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height,
-                      int64_t width, const CutPasteLaw& law, const CutPasteDraws& out);
+void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height, int64_t width,
+                      const CutPasteLaw& law, const CutPasteDraws& out);
 
 // Both in one: draws for the images' size and pastes. Returns false when there is no memory.
 bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t stream,

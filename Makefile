@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a developer types. Each lane works from a clean clone: it makes the environments it
+# needs (.venv: torch with torchvision; .venv-cpu: CPU-only torch alone) and builds the wheel.
+
+PYTHON ?= python3
+VENV := .venv
+CPU_VENV := .venv-cpu
+CPU_TORCH := 2.13.0
+BIN := $(VENV)/bin
+STAMPS := .stamps
+PYTEST := SSAD_REQUIRE_NATIVE=1 $(BIN)/pytest
+SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' | sort)
+
+.PHONY: demo test lint bench stress wheel clean \
+        lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu lane-demo
+
+demo: $(STAMPS)/installed
+	$(BIN)/ssadk demo
+
+test:
+	$(PYTHON) scripts/lanes.py
+
+lint: lane-lint
+
+wheel: $(STAMPS)/wheel
+
+# The environment, then the wheel built in isolation, then the wheel installed into it.
+$(STAMPS)/environment: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+	  $$($(BIN)/python scripts/extras.py models bench test lint)
+	mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/wheel: $(SOURCES) CMakeLists.txt pyproject.toml
+	rm -rf dist
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) scripts/check_wheel.py dist/*.whl
+	mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/installed: $(STAMPS)/environment $(STAMPS)/wheel
+	$(BIN)/pip install --quiet --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+$(STAMPS)/cpu-torch: $(STAMPS)/wheel
+	$(PYTHON) -m venv $(CPU_VENV)
+	$(CPU_VENV)/bin/pip install --quiet torch==$(CPU_TORCH) numpy pytest hypothesis
+	$(CPU_VENV)/bin/pip install --quiet --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+lane-lint: $(STAMPS)/environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.h' 'tests/*.cpp')
+
+lane-suite: $(STAMPS)/installed
+	$(PYTEST) tests
+
+lane-reference: $(STAMPS)/installed
+	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste.py tests/test_random.py tests/test_transforms.py
+
+lane-triton: $(STAMPS)/installed
+	TRITON_INTERPRET=1 $(PYTEST) tests/triton
+
+# The same wheel file under another torch, without torchvision and triton.
+lane-cpu-torch: $(STAMPS)/cpu-torch
+	SSAD_REQUIRE_NATIVE=1 $(CPU_VENV)/bin/pytest tests --ignore=tests/models
+
+lane-sanitizers:
+	$(PYTHON) scripts/native_checks.py sanitizers
+
+lane-qemu:
+	$(PYTHON) scripts/native_checks.py qemu
+
+lane-demo: $(STAMPS)/installed
+	$(BIN)/ssadk demo --quick --out build/demo
+
+bench: $(STAMPS)/installed
+	$(PYTEST) -q tests/test_cutpaste.py tests/test_scoring.py
+	$(BIN)/pytest benchmarks --benchmark-json=build/benchmark.json
+	$(BIN)/python benchmarks/report.py build/benchmark.json
+
+stress: $(STAMPS)/installed
+	SSAD_HYPOTHESIS=stress $(PYTEST) tests
+
+clean:
+	rm -rf build dist $(STAMPS) $(VENV) $(CPU_VENV)

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a built wheel: the extension is there, and neither it nor the build knows torch."""
+
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+wheel = Path(sys.argv[1])
+with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
+    names = archive.namelist()
+    extensions = [name for name in names if re.fullmatch(r"ssad_kernels/_native\..*so", name)]
+    if len(extensions) != 1:
+        sys.exit(f"{wheel.name}: expected one extension, found {extensions}")
+    for wanted in ("ssad_kernels/py.typed", "ssad_models/cli.py"):
+        if wanted not in names:
+            sys.exit(f"{wheel.name}: {wanted} is missing")
+    library = archive.extract(extensions[0], folder)
+    needed = subprocess.run(
+        ["readelf", "-d", library], check=True, capture_output=True, text=True
+    ).stdout
+    linked = re.findall(r"NEEDED.*\[(.*)\]", needed)
+    if any("torch" in name or "c10" in name or "python" in name for name in linked):
+        sys.exit(f"{wheel.name}: the extension links {linked}")
+print(f"{wheel.name}: one extension, linked to {', '.join(linked)}")

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The core on its own, for sanitizers: random and hostile parameters, every dtype and layout, one
+// and two threads. Exits with 1 on a wrong result, 2 if the processor lacks the level asked for.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels.h"
+#include "ssad/cutpaste.h"
+
+namespace {
+
+using ssad::Dtype;
+
+struct Params {
+  std::vector<int64_t> source_index, source_box, target, order;
+  std::vector<float> angle, jitter;
+  std::unique_ptr<bool[]> apply;
+
+  ssad::CutPasteParams view() const {
+    return {source_index.data(), source_box.data(), target.data(), angle.data(),
+            jitter.data(),       order.data(),      apply.get()};
+  }
+};
+
+Params random_params(std::mt19937_64& random, int64_t n, int64_t h, int64_t w) {
+  const auto among = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
+  const int64_t hostile[] = {INT64_MIN, INT64_MAX, -1, int64_t{1} << 40, (1 << 24) - 1};
+  const float bad[] = {0.0f, -3.0f, 1e30f, NAN, INFINITY};
+  Params p;
+  p.apply = std::make_unique<bool[]>(n);
+  for (int64_t i = 0; i < n; ++i) {
+    p.source_index.push_back(among(-1, n));
+    for (const int64_t limit : {h, w}) p.source_box.push_back(among(-limit, limit));
+    for (const int64_t limit : {h, w}) p.source_box.push_back(among(-1, limit + 3));
+    for (const int64_t limit : {h, w}) p.target.push_back(among(-limit, limit));
+    p.angle.push_back(among(0, 1) ? 0.0f : static_cast<float>(among(-720, 720)) * 0.37f);
+    for (int k = 0; k < 4; ++k) {
+      p.jitter.push_back(0.5f + 0.01f * static_cast<float>(among(0, 100)));
+      p.order.push_back(among(-1, 5));
+    }
+    p.apply[i] = among(0, 9) > 0;
+    if (among(0, 9) == 0) p.source_box[4 * i + among(0, 3)] = hostile[among(0, 4)];
+    if (among(0, 9) == 0) p.target[2 * i + among(0, 1)] = hostile[among(0, 4)];
+    if (among(0, 9) == 0) p.jitter[4 * i + among(0, 3)] = bad[among(0, 4)];
+    if (among(0, 9) == 0) p.angle[i] = bad[among(0, 4)];
+  }
+  return p;
+}
+
+struct Result {
+  std::vector<unsigned char> images, mask;
+  std::vector<int8_t> status;
+  bool operator==(const Result& other) const {
+    return images == other.images && mask == other.mask && status == other.status;
+  }
+};
+
+Result run(const std::vector<unsigned char>& start, Dtype dtype, int64_t n, int64_t c, int64_t h,
+           int64_t w, bool packed, const Params& params, int64_t threads) {
+  Result result = {start, std::vector<unsigned char>(n * h * w, 7), std::vector<int8_t>(n, 99)};
+  ssad::ImageView view = {result.images.data(), dtype, n, c, h, w, c * h * w, h * w, w, 1};
+  if (packed) view.stride_c = 1, view.stride_y = w * c, view.stride_x = c;
+  auto* mask = reinterpret_cast<bool*>(result.mask.data());
+  if (!ssad::cut_paste(view, params.view(), mask, result.status.data(), threads)) {
+    throw std::bad_alloc();
+  }
+  return result;
+}
+
+bool check(std::mt19937_64& random, Dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w,
+           bool packed) {
+  std::vector<unsigned char> start(n * c * h * w * ssad::element_size(dtype));
+  for (auto& byte : start) byte = static_cast<unsigned char>(random() & 0x3F);  // no NaN
+  const Params params = random_params(random, n, h, w);
+  const Result once = run(start, dtype, n, c, h, w, packed, params, 1);
+  const Result again = run(start, dtype, n, c, h, w, packed, params, 2);
+  if (!(once == again)) return false;
+  const int64_t pixel = ssad::element_size(dtype);
+  for (int64_t i = 0; i < n * h * w; ++i) {  // what the mask does not name is untouched
+    if (once.mask[i] == 1) continue;
+    if (once.mask[i] != 0) return false;
+    for (int64_t k = 0; k < c; ++k) {
+      const int64_t image = i / (h * w), at = i % (h * w);
+      const int64_t element = packed ? i * c + k : (image * c + k) * h * w + at;
+      if (std::memcmp(&start[element * pixel], &once.images[element * pixel], pixel)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  try {
+    std::printf("level %s\n", ssad::kernels().level);
+  } catch (const std::runtime_error& error) {
+    std::printf("%s\n", error.what());
+    return 2;
+  }
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 40; ++round) {
+    for (const Dtype dtype :
+         {Dtype::kUInt8, Dtype::kFloat16, Dtype::kBFloat16, Dtype::kFloat32, Dtype::kFloat64}) {
+      const auto size = [&] { return static_cast<int64_t>(1 + random() % 70); };
+      const int64_t c = 1 + static_cast<int64_t>(random() % 4);
+      const bool packed = random() % 2 == 0;
+      if (!check(random, dtype, 6, c, size(), size(), packed)) {
+        std::printf("wrong: round %d dtype %d\n", round, static_cast<int>(dtype));
+        return 1;
+      }
+    }
+  }
+  // Enough work for a second thread to be started.
+  if (!check(random, Dtype::kFloat32, 128, 3, 128, 128, false)) return 1;
+  std::printf("ok\n");
+  return 0;
+}
