@@ -56,20 +56,21 @@ void need(bool had_memory) {
   if (!had_memory) throw std::bad_alloc();
 }
 
-void cut_paste(Address images, int dtype, std::array<int64_t, 4> shape,
+void cut_paste(Address from, Address to, int dtype, std::array<int64_t, 4> shape,
                std::array<int64_t, 4> strides, std::array<Address, 7> params, Address mask,
                Address status, int64_t threads) {
   const ssad::CutPasteParams rows = {
       at<int64_t>(params[0]), at<int64_t>(params[1]), at<int64_t>(params[2]), at<float>(params[3]),
       at<float>(params[4]),   at<int64_t>(params[5]), at<bool>(params[6])};
-  need(ssad::cut_paste(view_of(images, dtype, shape, strides), rows, at<bool>(mask),
-                       at<int8_t>(status), threads));
+  need(ssad::cut_paste(view_of(from, dtype, shape, strides), view_of(to, dtype, shape, strides),
+                       rows, at<bool>(mask), at<int8_t>(status), threads));
 }
 
-void cut_paste_keyed(Address images, int dtype, std::array<int64_t, 4> shape,
+void cut_paste_keyed(Address from, Address to, int dtype, std::array<int64_t, 4> shape,
                      std::array<int64_t, 4> strides, Address keys, int64_t stream, const Law& law,
                      Address mask, Address status, int64_t threads) {
-  need(ssad::cut_paste_keyed(view_of(images, dtype, shape, strides), at<int64_t>(keys), stream,
+  need(ssad::cut_paste_keyed(view_of(from, dtype, shape, strides),
+                             view_of(to, dtype, shape, strides), at<int64_t>(keys), stream,
                              law_of(law), at<bool>(mask), at<int8_t>(status), threads));
 }
 

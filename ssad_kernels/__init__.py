@@ -5,7 +5,12 @@ from ssad_kernels._backend import use_backend
 from ssad_kernels._op import backends
 from ssad_kernels._status import Status
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
-from ssad_kernels.cutpaste_law import CutPasteLaw, cut_paste_keyed_, sample_cut_paste
+from ssad_kernels.cutpaste_law import (
+    CutPasteLaw,
+    cut_paste_keyed,
+    cut_paste_keyed_,
+    sample_cut_paste,
+)
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -21,6 +26,7 @@ __all__ = [
     "backends",
     "cut_paste",
     "cut_paste_",
+    "cut_paste_keyed",
     "cut_paste_keyed_",
     "gaussian_fit",
     "gaussian_score",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 cpu_level: str
 
 def cut_paste(
-    images: int,
+    source: int,
+    out: int,
     dtype: int,
     shape: Sequence[int],
     strides: Sequence[int],
@@ -16,7 +17,8 @@ def cut_paste(
     /,
 ) -> None: ...
 def cut_paste_keyed(
-    images: int,
+    source: int,
+    out: int,
     dtype: int,
     shape: Sequence[int],
     strides: Sequence[int],

@@ -147,9 +147,12 @@ def cut_paste_(
 def cut_paste(
     images: Tensor, params: CutPasteParams, *, strict: bool = False, return_status: bool = False
 ) -> tuple[Tensor, ...]:
-    """Like `cut_paste_`, on a copy of the images."""
-    check_tensor("cut_paste", "images", images)
-    return cut_paste_(images.clone(), params, strict=strict, return_status=return_status)
+    """Like `cut_paste_`, but the images given stay as they are: the first result is a new batch."""
+    check_tensors("cut_paste", images, *zip(CutPasteParams._fields, params, strict=True))
+    out, mask, status = _cut_paste(images, *params)
+    if strict:
+        raise_for_status("cut_paste", status)
+    return (out, mask, status) if return_status else (out, mask)
 
 
 def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
@@ -174,15 +177,15 @@ PARAM_ROWS = (
 
 
 def _check(images: Tensor, *params: Tensor) -> None:
-    check_images("cut_paste_", images)
+    check_images("cut_paste", images)
     n, device = images.shape[0], images.device
     for (name, dtype, tail), value in zip(PARAM_ROWS, params, strict=True):
         if value.dtype is not dtype:
-            check_dtype("cut_paste_", name, value, [dtype])
+            check_dtype("cut_paste", name, value, [dtype])
         if value.shape != (n, *tail):
-            check_shape("cut_paste_", name, value, (n, *tail))
+            check_shape("cut_paste", name, value, (n, *tail))
         if value.device != device:
-            check_device("cut_paste_", name, value, device)
+            check_device("cut_paste", name, value, device)
 
 
 def allocate_masks(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
@@ -192,16 +195,35 @@ def allocate_masks(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     return mask, images.new_empty((n,), dtype=torch.int8)
 
 
-def native_view(images: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    """The images as the C++ functions take them: address, dtype, shape, strides."""
-    return images.data_ptr(), _NATIVE_DTYPES[images.dtype], images.shape, images.stride()
+def allocate_copy(images: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """An image batch like the one given, mask and status, uninitialised."""
+    return torch.empty_like(images), *allocate_masks(images)
+
+
+def native_views(images: Tensor, out: Tensor) -> tuple[Any, ...]:
+    """Source and result as the C++ functions take them: addresses, dtype, shape, strides.
+
+    C++ copies sample by sample, while the pixels are in the cache; a layout in which samples are
+    not blocks of memory is copied here, and pasted in place.
+    """
+    n, c, h, w = out.shape
+    if images is not out:
+        strides = out.stride()
+        if images.stride() != strides or (n > 1 and strides[0] != c * h * w):
+            images = out.copy_(images)
+    return images.data_ptr(), out.data_ptr(), _NATIVE_DTYPES[out.dtype], out.shape, out.stride()
 
 
 def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
     *params, mask, status = params_and_outputs
+    _cpu_copy(images, *params, images, mask, status)
+
+
+def _cpu_copy(images: Tensor, *params_and_outputs: Tensor) -> None:
+    *params, out, mask, status = params_and_outputs
     rows = [value.contiguous() for value in params]
     _backend.native.cut_paste(
-        *native_view(images),
+        *native_views(images, out),
         [row.data_ptr() for row in rows],
         mask.data_ptr(),
         status.data_ptr(),
@@ -216,12 +238,35 @@ def launch_triton(*args: Any) -> None:
     launch(*args)
 
 
+def _triton_copy(images: Tensor, *params_and_outputs: Tensor) -> None:
+    *params, out, mask, status = params_and_outputs
+    launch_triton(out.copy_(images), *params, mask, status)
+
+
+def _reference_copy(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    out = images.clone()
+    return out, *reference.cutpaste.cut_paste_(out, *params)
+
+
+_PARAMS = (
+    "Tensor source_index, Tensor source_box, Tensor target, Tensor angle, Tensor jitter, "
+    "Tensor order, Tensor apply"
+)
+
 _cut_paste_ = define_op(
-    "cut_paste_(Tensor(a!) images, Tensor source_index, Tensor source_box, Tensor target, "
-    "Tensor angle, Tensor jitter, Tensor order, Tensor apply) -> (Tensor mask, Tensor status)",
+    f"cut_paste_(Tensor(a!) images, {_PARAMS}) -> (Tensor mask, Tensor status)",
     check=_check,
     allocate=allocate_masks,
     cpu=_cpu,
     triton=launch_triton,
     reference=reference.cutpaste.cut_paste_,
+)
+
+_cut_paste = define_op(
+    f"cut_paste(Tensor images, {_PARAMS}) -> (Tensor out, Tensor mask, Tensor status)",
+    check=_check,
+    allocate=allocate_copy,
+    cpu=_cpu_copy,
+    triton=_triton_copy,
+    reference=_reference_copy,
 )

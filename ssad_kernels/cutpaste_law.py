@@ -15,10 +15,11 @@ from ssad_kernels._op import define_op
 from ssad_kernels.cutpaste import (
     PARAM_ROWS,
     CutPasteParams,
+    allocate_copy,
     allocate_masks,
     check_tensors,
     launch_triton,
-    native_view,
+    native_views,
 )
 from ssad_kernels.random import check_keys, check_stream
 
@@ -104,6 +105,15 @@ def cut_paste_keyed_(
     return (images, mask, status) if return_status else (images, mask)
 
 
+def cut_paste_keyed(
+    images: Tensor, keys: Tensor, law: CutPasteLaw, *, stream: int, return_status: bool = False
+) -> tuple[Tensor, ...]:
+    """Like `cut_paste_keyed_`, but the images given stay as they are: returns a new batch."""
+    check_tensors("cut_paste_keyed", images, ("keys", keys))
+    out, mask, status = _cut_paste_keyed(images, keys, stream, *law)
+    return (out, mask, status) if return_status else (out, mask)
+
+
 def _check_law(op: str, *law: Any) -> None:
     given = CutPasteLaw._make(tuple(x) if isinstance(x, (list, tuple)) else x for x in law)
     # One chain of comparisons, which NaN fails; the transforms say more precisely what is wrong.
@@ -169,21 +179,26 @@ _sample = define_op(
 
 
 def _check_keyed(images: Tensor, keys: Tensor, stream: int, *law: Any) -> None:
-    check_images("cut_paste_keyed_", images)
-    check_keys("cut_paste_keyed_", keys)
-    check_stream("cut_paste_keyed_", stream)
+    check_images("cut_paste_keyed", images)
+    check_keys("cut_paste_keyed", keys)
+    check_stream("cut_paste_keyed", stream)
     if keys.shape[0] != images.shape[0]:
-        check_shape("cut_paste_keyed_", "keys", keys, (images.shape[0], 3))
+        check_shape("cut_paste_keyed", "keys", keys, (images.shape[0], 3))
     if keys.device != images.device:
-        check_device("cut_paste_keyed_", "keys", keys, images.device)
-    _check_law("cut_paste_keyed_", *law)
+        check_device("cut_paste_keyed", "keys", keys, images.device)
+    _check_law("cut_paste_keyed", *law)
 
 
 def _cpu_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
     *law, mask, status = law_and_outputs
+    _cpu_keyed_copy(images, keys, stream, *law, images, mask, status)
+
+
+def _cpu_keyed_copy(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
+    *law, out, mask, status = law_and_outputs
     keys = keys.contiguous()
     _backend.native.cut_paste_keyed(
-        *native_view(images),
+        *native_views(images, out),
         keys.data_ptr(),
         stream,
         tuple(law),
@@ -200,6 +215,22 @@ def _triton_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: A
     launch_triton(images, *params, mask, status)
 
 
+def _triton_keyed_copy(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
+    *law, out, mask, status = law_and_outputs
+    _triton_keyed(out.copy_(images), keys, stream, *law, mask, status)
+
+
+def _reference_keyed(images: Tensor, keys: Tensor, stream: int, *law: Any) -> tuple[Tensor, ...]:
+    _, _, height, width = images.shape
+    params = reference.cutpaste.sample_cut_paste(keys, stream, height, width, *law)
+    return reference.cutpaste.cut_paste_(images, *params)
+
+
+def _reference_keyed_copy(images: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    out = images.clone()
+    return out, *_reference_keyed(out, *args)
+
+
 _cut_paste_keyed_ = define_op(
     f"cut_paste_keyed_(Tensor(a!) images, Tensor keys, int stream, {_LAW}) "
     "-> (Tensor mask, Tensor status)",
@@ -207,5 +238,15 @@ _cut_paste_keyed_ = define_op(
     allocate=allocate_masks,
     cpu=_cpu_keyed,
     triton=_triton_keyed,
-    reference=reference.cutpaste.cut_paste_keyed_,
+    reference=_reference_keyed,
+)
+
+_cut_paste_keyed = define_op(
+    f"cut_paste_keyed(Tensor images, Tensor keys, int stream, {_LAW}) "
+    "-> (Tensor out, Tensor mask, Tensor status)",
+    check=_check_keyed,
+    allocate=allocate_copy,
+    cpu=_cpu_keyed_copy,
+    triton=_triton_keyed_copy,
+    reference=_reference_keyed_copy,
 )

@@ -33,7 +33,9 @@ _PIXELS = {
 _EXACT = {torch.int64: 0.0}
 
 TOLERANCES = {
+    "cut_paste": _PIXELS,
     "cut_paste_": _PIXELS,
+    "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
     "philox": _EXACT,
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
@@ -234,7 +236,9 @@ def _philox_samples(device: torch.device | str) -> dict[str, Arguments]:
 
 
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
+    "cut_paste": _cut_paste_samples,
     "cut_paste_": _cut_paste_samples,
+    "cut_paste_keyed": _cut_paste_keyed_samples,
     "cut_paste_keyed_": _cut_paste_keyed_samples,
     "philox": _philox_samples,
     "sample_cut_paste": _sample_cut_paste_samples,

@@ -9,26 +9,31 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 import torch
+from hypothesis import settings
 
 import ssad_kernels
 
-hypothesis.settings.register_profile("ssad", deadline=None, derandomize=True, max_examples=60)
-hypothesis.settings.load_profile("ssad")
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("stress", deadline=None, max_examples=5000, print_blob=True)
+settings.load_profile(os.environ.get("SSAD_HYPOTHESIS", "default"))
 
 
 @pytest.fixture(autouse=True)
 def _fresh_state() -> Iterator[None]:
-    """What is allocated and not written shows as NaN; threads and random state are put back."""
+    """What is allocated and not written shows as NaN; threads and random state are put back.
+
+    SSAD_TEST_BACKEND names the backend to test, such as the reference.
+    """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
-    with torch.random.fork_rng(devices=[]):
+    backend = os.environ.get("SSAD_TEST_BACKEND", "auto")
+    with torch.random.fork_rng(devices=[]), ssad_kernels.use_backend(backend):
         torch.manual_seed(0)
         yield
     torch.utils.deterministic.fill_uninitialized_memory = fill
@@ -52,14 +57,18 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def run_python() -> Callable[..., str]:
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Run code in a fresh interpreter that finds the same ssad_kernels; returns what it prints."""
+
+    # Not the checkout, whose package would hide the installed one.
+    folder = tmp_path_factory.mktemp("interpreter")
 
     def run(code: str, **variables: str) -> str:
         package = str(Path(ssad_kernels.__file__).parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
             [sys.executable, "-c", code],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": path, **variables},
             capture_output=True,
             text=True,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// CutPaste in two passes over the batch: first every patch is cut and jittered into scratch memory,
-// then every patch is pasted. So a patch shows the images as they were before the call, whatever is
-// pasted where, and each pass may run its samples in any order on any number of threads.
+// A patch shows the images as they were before the call, whatever is pasted where. If no sample
+// reads what another one writes, each is cut and pasted while its pixels are in the cache.
+// Otherwise (in place, with patches from other images) all patches are cut before the first one is
+// pasted.
 #include <cstdint>
 #include <cstring>
 
@@ -16,7 +17,8 @@ namespace ssad::SSAD_LEVEL {
 namespace {
 
 struct Job {
-  const ImageView& images;
+  const ImageView& from;
+  const ImageView& to;
   const CutPastePlan* plans;
   const CutPasteScratch& scratch;
   bool* mask;
@@ -33,14 +35,23 @@ T* row_of(const ImageView& images, int64_t image, int64_t channel, int64_t y, in
          y * images.stride_y + x * images.stride_x;
 }
 
+template <class T>
+T* patch_of(const Job& job, int64_t worker, int64_t i) {
+  const CutPasteScratch& scratch = job.scratch;
+  if (scratch.is_independent) {
+    return reinterpret_cast<T*>(scratch.patches + worker * scratch.patch_bytes);
+  }
+  return reinterpret_cast<T*>(scratch.patches) + job.plans[i].offset;
+}
+
 template <class P>
 void cut(void* context, int64_t worker, int64_t i) {
   using T = typename P::Stored;
   const Job& job = *static_cast<const Job*>(context);
   const CutPastePlan& plan = job.plans[i];
   if (!is_active(plan)) return;
-  const ImageView& images = job.images;
-  T* patch = static_cast<T*>(job.scratch.patches) + plan.offset;
+  const ImageView& images = job.from;
+  T* patch = patch_of<T>(job, worker, i);
   for (int64_t c = 0; c < images.c; ++c) {
     T* plane = patch + c * plan.cut_h * plan.cut_w;
     for (int64_t y = 0; y < plan.cut_h; ++y) {
@@ -49,8 +60,8 @@ void cut(void* context, int64_t worker, int64_t i) {
     }
   }
   if (plan.steps == 0) return;
-  auto* work = reinterpret_cast<typename P::Compute*>(static_cast<char*>(job.scratch.work) +
-                                                      worker * job.scratch.work_bytes);
+  auto* work =
+      reinterpret_cast<typename P::Compute*>(job.scratch.work + worker * job.scratch.work_bytes);
   (images.c >= 3 ? jitter_patch<P, true> : jitter_patch<P, false>)(plan, patch, work);
 }
 
@@ -110,15 +121,15 @@ bool paste_rotated(const ImageView& images, int64_t i, const CutPastePlan& plan,
 }
 
 template <class T>
-void paste(void* context, int64_t /*worker*/, int64_t i) {
+void paste(void* context, int64_t worker, int64_t i) {
   const Job& job = *static_cast<const Job*>(context);
-  const ImageView& images = job.images;
+  const ImageView& images = job.to;
   const CutPastePlan& plan = job.plans[i];
   bool* mask = job.mask + i * images.h * images.w;
   std::memset(mask, 0, static_cast<size_t>(images.h * images.w));
   job.status[i] = static_cast<int8_t>(plan.status == kClipped ? kApplied + kClipped : plan.status);
   if (!is_active(plan)) return;
-  const T* patch = static_cast<const T*>(job.scratch.patches) + plan.offset;
+  const T* patch = patch_of<T>(job, worker, i);
   const bool upright = plan.sin == 0 && plan.cos == int64_t{1} << kRotationBits;
   const bool any = upright ? paste_upright(images, i, plan, patch, mask)
                            : paste_rotated(images, i, plan, patch, mask);
@@ -126,17 +137,32 @@ void paste(void* context, int64_t /*worker*/, int64_t i) {
 }
 
 template <class P>
+void cut_and_paste(void* context, int64_t worker, int64_t i) {
+  const Job& job = *static_cast<const Job*>(context);
+  using T = typename P::Stored;
+  if (job.from.data != job.to.data) {
+    const int64_t bytes = job.to.c * job.to.h * job.to.w * static_cast<int64_t>(sizeof(T));
+    std::memcpy(row_of<T>(job.to, i, 0, 0, 0), row_of<T>(job.from, i, 0, 0, 0),
+                static_cast<size_t>(bytes));
+  }
+  cut<P>(context, worker, i);
+  paste<T>(context, worker, i);
+}
+
+template <class P>
 void run(Job* job, int64_t threads) {
-  parallel_for(job->images.n, threads, cut<P>, job);
-  parallel_for(job->images.n, threads, paste<typename P::Stored>, job);
+  const int64_t n = job->to.n;
+  if (job->scratch.is_independent) return parallel_for(n, threads, cut_and_paste<P>, job);
+  parallel_for(n, threads, cut<P>, job);
+  parallel_for(n, threads, paste<typename P::Stored>, job);
 }
 
 }  // namespace
 
-void cut_paste(const ImageView& images, const CutPastePlan* plans, const CutPasteScratch& scratch,
-               bool* mask, int8_t* status, int64_t threads) {
-  Job job = {images, plans, scratch, mask, status};
-  switch (images.dtype) {
+void cut_paste(const ImageView& from, const ImageView& to, const CutPastePlan* plans,
+               const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads) {
+  Job job = {from, to, plans, scratch, mask, status};
+  switch (from.dtype) {
     case Dtype::kUInt8: return run<UInt8>(&job, threads);
     case Dtype::kFloat16: return run<Float16>(&job, threads);
     case Dtype::kBFloat16: return run<BFloat16>(&job, threads);

@@ -91,7 +91,7 @@ Status plan_sample(const ImageView& images, const CutPasteParams& params, int64_
 
 CutPasteSize plan_cut_paste(const ImageView& images, const CutPasteParams& params,
                             CutPastePlan* plans) {
-  CutPasteSize size = {0, 0};
+  CutPasteSize size = {0, 0, false};
   for (int64_t i = 0; i < images.n; ++i) {
     CutPastePlan* plan = plans + i;
     plan->status = plan_sample(images, params, i, plan);
@@ -100,28 +100,36 @@ CutPasteSize plan_cut_paste(const ImageView& images, const CutPasteParams& param
     plan->offset = size.elements;
     size.elements += images.c * pixels;
     if (pixels > size.largest) size.largest = pixels;
+    if (plan->source != i) size.is_foreign = true;
   }
   return size;
 }
 
-bool cut_paste(const ImageView& images, const CutPasteParams& params, bool* mask, int8_t* status,
-               int64_t threads) {
-  std::unique_ptr<CutPastePlan[]> plans(new (std::nothrow) CutPastePlan[images.n]);
+bool cut_paste(const ImageView& from, const ImageView& to, const CutPasteParams& params, bool* mask,
+               int8_t* status, int64_t threads) {
+  std::unique_ptr<CutPastePlan[]> plans(new (std::nothrow) CutPastePlan[from.n]);
   if (!plans) return false;
-  const CutPasteSize size = plan_cut_paste(images, params, plans.get());
-  // About 2 ns to cut, jitter and paste an element, and 16 bytes of mask cleared in a nanosecond.
-  const double work = 2.0 * size.elements + images.n * images.h * images.w / 16.0;
-  const int64_t used = useful_threads(threads, work);
-  const int64_t patch_bytes = round_up(size.elements * element_size(images.dtype));
-  const int64_t work_bytes =
-      work_stride(size.largest) * 3 * (images.dtype == Dtype::kFloat64 ? 8 : 4);
-  std::unique_ptr<char[]> scratch(
-      new (std::nothrow) char[patch_bytes + used * work_bytes + kCacheLine]);
-  if (!scratch) return false;
-  char* patches =
-      scratch.get() + kCacheLine - reinterpret_cast<uintptr_t>(scratch.get()) % kCacheLine;
-  const CutPasteScratch memory = {patches, patches + patch_bytes, work_bytes};
-  kernels().cut_paste(images, plans.get(), memory, mask, status, used);
+  const CutPasteSize size = plan_cut_paste(from, params, plans.get());
+  const bool is_copy = from.data != to.data;
+  const int64_t pixel_bytes = from.c * element_size(from.dtype);
+  // About 2 ns to cut, jitter and paste an element, and 16 bytes cleared or copied in one.
+  const double bytes = static_cast<double>(from.n * from.h * from.w * (is_copy ? pixel_bytes : 1));
+  const int64_t used = useful_threads(threads, 2.0 * size.elements + bytes / 16.0);
+
+  CutPasteScratch scratch;
+  scratch.is_independent = is_copy || !size.is_foreign;
+  scratch.patch_bytes = round_up(pixel_bytes * size.largest);
+  scratch.work_bytes = work_stride(size.largest) * 3 * (from.dtype == Dtype::kFloat64 ? 8 : 4);
+  const int64_t patches = scratch.is_independent
+                              ? used * scratch.patch_bytes
+                              : round_up(size.elements * element_size(from.dtype));
+  std::unique_ptr<char[]> memory(
+      new (std::nothrow) char[patches + used * scratch.work_bytes + kCacheLine]);
+  if (!memory) return false;
+  scratch.patches =
+      memory.get() + kCacheLine - reinterpret_cast<uintptr_t>(memory.get()) % kCacheLine;
+  scratch.work = scratch.patches + patches;
+  kernels().cut_paste(from, to, plans.get(), scratch, mask, status, used);
   return true;
 }
 

@@ -112,9 +112,10 @@ void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t he
   }
 }
 
-bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t stream,
-                     const CutPasteLaw& law, bool* mask, int8_t* status, int64_t threads) {
-  const int64_t n = images.n;
+bool cut_paste_keyed(const ImageView& from, const ImageView& to, const int64_t* keys,
+                     int64_t stream, const CutPasteLaw& law, bool* mask, int8_t* status,
+                     int64_t threads) {
+  const int64_t n = from.n;
   std::unique_ptr<int64_t[]> integers(new (std::nothrow) int64_t[11 * n]);
   std::unique_ptr<float[]> reals(new (std::nothrow) float[5 * n]);
   std::unique_ptr<bool[]> apply(new (std::nothrow) bool[n]);
@@ -122,10 +123,10 @@ bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t strea
   const CutPasteDraws draws = {integers.get(), integers.get() + n, integers.get() + 5 * n,
                                reals.get(),    reals.get() + n,    integers.get() + 7 * n,
                                apply.get()};
-  sample_cut_paste(keys, n, stream, images.h, images.w, law, draws);
+  sample_cut_paste(keys, n, stream, from.h, from.w, law, draws);
   const CutPasteParams params = {draws.source_index, draws.source_box, draws.target, draws.angle,
                                  draws.jitter,       draws.order,      draws.apply};
-  return cut_paste(images, params, mask, status, threads);
+  return cut_paste(from, to, params, mask, status, threads);
 }
 
 }  // namespace ssad

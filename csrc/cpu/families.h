@@ -8,8 +8,8 @@
 
 namespace ssad::SSAD_LEVEL {
 
-void cut_paste(const ImageView& images, const CutPastePlan* plans, const CutPasteScratch& scratch,
-               bool* mask, int8_t* status, int64_t threads);
+void cut_paste(const ImageView& from, const ImageView& to, const CutPastePlan* plans,
+               const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads);
 void philox_fill(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
                  int64_t threads);
 

@@ -7,15 +7,17 @@
 namespace ssad {
 
 struct CutPasteScratch {
-  void* patches;  // every cut patch, in the images' dtype, at its plan's offset
-  void* work;     // one patch of up to three channels in the arithmetic type, per thread
+  bool is_independent;  // no sample reads what another one writes
+  char* patches;  // one cut patch per thread if independent, else all of them at their offsets
+  int64_t patch_bytes;  // of the largest patch, in the images' dtype
+  char* work;           // per thread: a patch of up to three channels in the arithmetic type
   int64_t work_bytes;
 };
 
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
-  void (*cut_paste)(const ImageView& images, const CutPastePlan* plans,
+  void (*cut_paste)(const ImageView& from, const ImageView& to, const CutPastePlan* plans,
                     const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads);
   void (*philox)(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
                  int64_t threads);

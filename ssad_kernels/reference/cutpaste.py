@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -253,9 +252,3 @@ def sample_cut_paste(
         _permutation(below(24, 13)),
         numbers[:, 0] < p,
     )
-
-
-def cut_paste_keyed_(images: Tensor, keys: Tensor, stream: int, *law: Any) -> tuple[Tensor, Tensor]:
-    """See `ssad_kernels.cut_paste_keyed_`."""
-    _, _, height, width = images.shape
-    return cut_paste_(images, *sample_cut_paste(keys, stream, height, width, *law))

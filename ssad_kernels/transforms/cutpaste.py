@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ssad_kernels._errors import wording
-from ssad_kernels.cutpaste import CutPasteParams, cut_paste_
-from ssad_kernels.cutpaste_law import CutPasteLaw, cut_paste_keyed_, sample_cut_paste
+from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
+from ssad_kernels.cutpaste_law import (
+    CutPasteLaw,
+    cut_paste_keyed,
+    cut_paste_keyed_,
+    sample_cut_paste,
+)
 from ssad_kernels.transforms._base import KeyedTransform, Keys, check_probability, check_range
 
 
@@ -43,15 +48,13 @@ class _LawTransform(KeyedTransform):
 
     def apply_params(self, images: Tensor, params: CutPasteParams) -> tuple[Tensor, ...]:
         """Apply parameters to a batch (N, C, H, W)."""
-        batch = images if self.inplace else images.clone()
-        return cut_paste_(batch, params, return_status=self.return_status)
+        op = cut_paste_ if self.inplace else cut_paste
+        return op(images, params, return_status=self.return_status)
 
     def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
         """Draw and apply in one call."""
-        batch = images if self.inplace else images.clone()
-        return cut_paste_keyed_(
-            batch, keys, self.law, stream=self.stream, return_status=self.return_status
-        )
+        op = cut_paste_keyed_ if self.inplace else cut_paste_keyed
+        return op(images, keys, self.law, stream=self.stream, return_status=self.return_status)
 
     def extra_repr(self) -> str:
         """The law, for ``print``."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssad_kernels._status import Status
 from ssad_kernels.triton._variants import Variant
-from ssad_kernels.triton.jitter import blend, grey, hue_turn, shift_hue
+from ssad_kernels.triton.jitter import CONTRAST, HUE, grey, hue_turn, jitter_step, load_jittered
 from ssad_kernels.triton.rotation import canvas_side, rotation
 
 _APPLIED = tl.constexpr(int(Status.APPLIED))
@@ -22,11 +22,6 @@ _NO_PLACE = tl.constexpr(int(Status.NO_PLACE))
 _EMPTY = tl.constexpr(int(Status.EMPTY))
 _NOT_FINITE = tl.constexpr(int(Status.NOT_FINITE))
 _CLIPPED = tl.constexpr(int(Status.CLIPPED))
-
-_BRIGHTNESS = tl.constexpr(0)
-_CONTRAST = tl.constexpr(1)
-_SATURATION = tl.constexpr(2)
-_HUE = tl.constexpr(3)
 
 # Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
 _FAR = tl.constexpr(1 << 24)
@@ -38,17 +33,18 @@ _FAR = tl.constexpr(1 << 24)
 ) = (tl.constexpr(column) for column in range(13))  # fmt: skip
 _COLUMNS = tl.constexpr(16)
 
-# Four pixels a thread: eight of them make the kernels spill registers.
-_CUT_BLOCK, _CUT_WARPS = 1024, 8
-_PASTE_BLOCK = 512
+_BLOCK = 512  # pixels of a tile
+_CUT_WARPS = 8  # two pixels a thread: with four, the cut spills registers on some cards
 _PLAN_BLOCK = 128
 
 
 @triton.jit
 def _split(start, width, lanes):
-    """Row and column of the pixels ``start + lanes`` of a plane; only ``start`` needs 64 bits."""
+    """Row and column of the pixels ``start + lanes`` of a plane, int64."""
+    # Only the start needs 64 bits; a lane's division would be several times slower with them.
     x = (start % width).to(tl.int32) + lanes
-    return start // width + x // width, x % width
+    width_32 = tl.cast(width, tl.int32)
+    return start // width + x // width_32, (x % width_32).to(tl.int64)
 
 
 @triton.jit
@@ -73,50 +69,6 @@ def _look_up(plan, y, x):
     py = (2 * y * cos + 2 * x * sin + tl.load(plan + _OFFSET_Y)) >> 17
     px = (2 * x * cos - 2 * y * sin + tl.load(plan + _OFFSET_X)) >> 17
     return py * cut_w + px, (py >= 0) & (py < cut_h) & (px >= 0) & (px < cut_w)
-
-
-@triton.jit
-def _step(jitter, order, row, k, is_rgb: tl.constexpr):
-    """The k-th step of a sample's jitter and its factor; -1 where it changes nothing."""
-    op = tl.load(order + 4 * row + k)
-    is_known = (op >= 0) & (op <= (_HUE if is_rgb else _CONTRAST))
-    op = tl.where(is_known, op, -1).to(tl.int32)
-    factor = tl.load(jitter + 4 * row + tl.maximum(op, 0))
-    neutral = tl.where(op == _HUE, 0.0, 1.0)
-    return tl.where(factor != neutral, op, -1), factor
-
-
-@triton.jit
-def _load_jittered(
-    source, stride_c, mask, jitter, order, row, steps, means, thirds, shift,
-    is_rgb: tl.constexpr, white: tl.constexpr, compute: tl.constexpr,
-):  # fmt: skip
-    """Colours at ``source`` after the first ``steps`` steps of a sample's jitter."""
-    r = tl.load(source, mask=mask, other=0).to(compute)
-    g = r
-    b = r
-    if is_rgb:
-        g = tl.load(source + stride_c, mask=mask, other=0).to(compute)
-        b = tl.load(source + 2 * stride_c, mask=mask, other=0).to(compute)
-    for k in range(steps):
-        op, factor = _step(jitter, order, row, k, is_rgb)
-        factor = factor.to(compute)
-        if op == _BRIGHTNESS or op == _CONTRAST:
-            mean = tl.sum(tl.where(tl.arange(0, 4) == k, means, 0.0))
-            other = tl.where(op == _CONTRAST, mean, 0.0)
-            r = blend(r, other, factor, white)
-            if is_rgb:
-                g = blend(g, other, factor, white)
-                b = blend(b, other, factor, white)
-        if is_rgb:
-            if op == _SATURATION:
-                own = grey(r, g, b)
-                r = blend(r, own, factor, white)
-                g = blend(g, own, factor, white)
-                b = blend(b, own, factor, white)
-            if op == _HUE:
-                r, g, b = shift_hue(r, g, b, thirds, shift)
-    return r, g, b
 
 
 @triton.jit
@@ -207,6 +159,8 @@ def _cut_paste_cut_kernel(
     row = tl.program_id(0).to(tl.int64)
     plan = plans + _COLUMNS * row
     lanes = tl.arange(0, block)
+    stride_c = tl.cast(stride_c, tl.int64)  # multiples of it and of pixels may need 64 bits
+    pixels = tl.cast(pixels, tl.int64)
     is_rgb: tl.constexpr = channels >= 3
 
     # Whether the canvas shows any pixel of the patch; almost always its first tile knows.
@@ -232,21 +186,21 @@ def _cut_paste_cut_kernel(
     cut_x = tl.load(plan + _CUT_X)
     origin = images + tl.load(plan + _SOURCE) * stride_n + cut_y * stride_y + cut_x * stride_x
     patch = patches + row * channels * pixels
-    thirds, shift = hue_turn(tl.load(jitter + 4 * row + _HUE).to(tl.float64))
-    shift = shift.to(compute)
+    turns = tl.where(area > 0, tl.load(jitter + 4 * row + HUE), 0.0)  # not finite if not applied
+    thirds, shift = hue_turn(turns.to(tl.float64), compute)
     is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
     means = tl.zeros((4,), compute)
     for steps in range(5):
         is_last = steps == 4
-        op, _ = _step(jitter, order, row, tl.minimum(steps, 3), is_rgb)
-        if is_last or op == _CONTRAST:
+        op, _ = jitter_step(jitter, order, row, tl.minimum(steps, 3), is_rgb)
+        if is_last or op == CONTRAST:
             total = tl.zeros((block,), tl.float64)
             for start in range(0, area, block):
                 at = start + lanes
                 mask = at < area
                 y, x = _split(start, cut_w, lanes)
                 place = origin + y * stride_y + x * stride_x
-                r, g, b = _load_jittered(
+                r, g, b = load_jittered(
                     place, stride_c, mask, jitter, order, row, steps, means, thirds, shift,
                     is_rgb, white, compute,
                 )  # fmt: skip
@@ -272,6 +226,8 @@ def _cut_paste_paste_kernel(
 ):  # fmt: skip
     """One program a tile of an image: asks of each pixel where in the patch it comes from."""
     tile = tl.program_id(0).to(tl.int64)
+    stride_c = tl.cast(stride_c, tl.int64)
+    pixels = tl.cast(pixels, tl.int64)
     row = tile // tiles
     start = tile % tiles * block
     at = start + tl.arange(0, block)
@@ -280,7 +236,7 @@ def _cut_paste_paste_kernel(
     in_image = at < pixels
     inside = inside & in_image
     patch = patches + row * channels * pixels + place
-    image = images + row * stride_n + y * stride_y + x.to(tl.int64) * stride_x
+    image = images + row * stride_n + y * stride_y + x * stride_x
     for c in tl.static_range(channels):
         value = tl.load(patch + c * pixels, mask=inside, other=0)
         tl.store(image + c * stride_c, value, mask=inside)
@@ -304,7 +260,7 @@ def launch(
     if n == 0:
         return
     pixels = height * width
-    tiles = triton.cdiv(pixels, _PASTE_BLOCK)
+    tiles = triton.cdiv(pixels, _BLOCK)
     jitter = jitter.contiguous()
     plans = source_box.new_empty((n, _COLUMNS.value))
     # Room for patches as large as the images, so that no size is needed on the host; only what
@@ -314,7 +270,7 @@ def launch(
         _cut_paste_plan_kernel[(triton.cdiv(n, _PLAN_BLOCK),)](
             source_index.contiguous(), source_box.contiguous(), target.contiguous(),
             angle.contiguous(), jitter, apply.contiguous(), plans, status, n, height, width,
-            **_PLAN_CONSTANTS, **_PLAN_OPTIONS,
+            **_PLAN_CONSTANTS, **_UNFUSED,
         )  # fmt: skip
         _cut_paste_cut_kernel[(n,)](
             images, jitter, order.contiguous(), plans, patches, status, *images.stride(), pixels,
@@ -322,20 +278,23 @@ def launch(
         )  # fmt: skip
         _cut_paste_paste_kernel[(n * tiles,)](
             images, plans, patches, mask, width, *images.stride(), pixels, tiles,
-            channels, _PASTE_BLOCK,
+            channels, _BLOCK,
         )  # fmt: skip
 
 
 _PLAN_CONSTANTS = {"block": _PLAN_BLOCK}
-_PLAN_OPTIONS = {"enable_fp_fusion": False}  # for the geometry to come out as everywhere
-_CUT_OPTIONS = {"num_warps": _CUT_WARPS}
+
+# Where the compiler contracts multiply-adds differs from one specialisation to the next. Without
+# that the geometry comes out as on the other backends, and the pixels as in any other layout.
+_UNFUSED = {"enable_fp_fusion": False}
+_CUT_OPTIONS = {**_UNFUSED, "num_warps": _CUT_WARPS}
 
 
 def _cut_constants(dtype: torch.dtype) -> dict[str, object]:
     return {
         "white": 255.0 if dtype == torch.uint8 else 1.0,
         "compute": tl.float64 if dtype == torch.float64 else tl.float32,
-        "block": _CUT_BLOCK,
+        "block": _BLOCK,
     }
 
 
@@ -352,7 +311,7 @@ _PLAN_VARIANT = Variant(
         "status": "*i8",
     },
     _PLAN_CONSTANTS,
-    _PLAN_OPTIONS,
+    _UNFUSED,
 )
 
 
@@ -362,9 +321,7 @@ def _variants(dtype: torch.dtype, pointer: str, layout: dict[str, int]) -> tuple
     sizes = {"channels": 3, **layout}
     return (
         Variant(_cut_paste_cut_kernel, cut, {**sizes, **_cut_constants(dtype)}, _CUT_OPTIONS),
-        Variant(
-            _cut_paste_paste_kernel, {**shared, "mask": "*i1"}, {**sizes, "block": _PASTE_BLOCK}
-        ),
+        Variant(_cut_paste_paste_kernel, {**shared, "mask": "*i1"}, {**sizes, "block": _BLOCK}),
     )
 
 

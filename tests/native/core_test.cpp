@@ -62,12 +62,18 @@ struct Result {
 };
 
 Result run(const std::vector<unsigned char>& start, Dtype dtype, int64_t n, int64_t c, int64_t h,
-           int64_t w, bool packed, const Params& params, int64_t threads) {
+           int64_t w, bool packed, const Params& params, int64_t threads, bool is_copy) {
   Result result = {start, std::vector<unsigned char>(n * h * w, 7), std::vector<int8_t>(n, 99)};
   ssad::ImageView view = {result.images.data(), dtype, n, c, h, w, c * h * w, h * w, w, 1};
   if (packed) view.stride_c = 1, view.stride_y = w * c, view.stride_x = c;
+  ssad::ImageView from = view;
+  std::vector<unsigned char> source = start;
+  if (is_copy) {
+    from.data = source.data();
+    for (auto& byte : result.images) byte = 0x55;
+  }
   auto* mask = reinterpret_cast<bool*>(result.mask.data());
-  if (!ssad::cut_paste(view, params.view(), mask, result.status.data(), threads)) {
+  if (!ssad::cut_paste(from, view, params.view(), mask, result.status.data(), threads)) {
     throw std::bad_alloc();
   }
   return result;
@@ -78,9 +84,10 @@ bool check(std::mt19937_64& random, Dtype dtype, int64_t n, int64_t c, int64_t h
   std::vector<unsigned char> start(n * c * h * w * ssad::element_size(dtype));
   for (auto& byte : start) byte = static_cast<unsigned char>(random() & 0x3F);  // no NaN
   const Params params = random_params(random, n, h, w);
-  const Result once = run(start, dtype, n, c, h, w, packed, params, 1);
-  const Result again = run(start, dtype, n, c, h, w, packed, params, 2);
-  if (!(once == again)) return false;
+  const Result once = run(start, dtype, n, c, h, w, packed, params, 1, false);
+  const Result again = run(start, dtype, n, c, h, w, packed, params, 2, false);
+  const Result copy = run(start, dtype, n, c, h, w, packed, params, 2, true);
+  if (!(once == again) || !(once == copy)) return false;
   const int64_t pixel = ssad::element_size(dtype);
   for (int64_t i = 0; i < n * h * w; ++i) {  // what the mask does not name is untouched
     if (once.mask[i] == 1) continue;

@@ -31,7 +31,7 @@ for kind, dtype in (("B", 0), ("f", 3), ("d", 4)):
         images = array.array(kind, [value if kind == "B" else value / scale for value in pixels])
         mask, status = array.array("B", bytes(N * H * W)), array.array("b", bytes(N))
         native.cut_paste_keyed(
-            address(images), dtype, (N, C, H, W), strides, address(keys), 1, LAW,
+            address(images), address(images), dtype, (N, C, H, W), strides, address(keys), 1, LAW,
             address(mask), address(status), 2,
         )  # fmt: skip
         digest = hashlib.sha256(images.tobytes() + mask.tobytes() + status.tobytes())

@@ -37,6 +37,7 @@ struct CutPastePlan {
 struct CutPasteSize {
   int64_t elements;  // of all cut patches together
   int64_t largest;   // pixels of the largest patch
+  bool is_foreign;   // a patch comes from another image than its target
 };
 
 // Planes of the arithmetic type start on cache lines: a vector that straddles two costs double.
@@ -46,10 +47,12 @@ inline int64_t work_stride(int64_t pixels) { return (pixels + 15) / 16 * 16; }
 CutPasteSize plan_cut_paste(const ImageView& images, const CutPasteParams& params,
                             CutPastePlan* plans);
 
-// Plans and runs the batch in place; mask (n, 1, h, w) and status (n) are written whole. Returns
-// false when there is no memory for the patches, with nothing done.
-bool cut_paste(const ImageView& images, const CutPasteParams& params, bool* mask, int8_t* status,
-               int64_t threads);
+// Plans and runs a batch: `to` gets the images of `from` with their patches. In place if both share
+// their data; otherwise both have the same strides and each sample is one dense block of memory.
+// mask (n, 1, h, w) and status (n) are written whole. Returns false when there is no memory for the
+// patches, with nothing done.
+bool cut_paste(const ImageView& from, const ImageView& to, const CutPasteParams& params, bool* mask,
+               int8_t* status, int64_t threads);
 
 // The distribution from which the transforms draw. Either `area` (a fraction of the image) with
 // `aspect`, or `length` x `width` in pixels when `scar`.
@@ -76,8 +79,9 @@ struct CutPasteDraws {
 void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height, int64_t width,
                       const CutPasteLaw& law, const CutPasteDraws& out);
 
-// Both in one: draws for the images' size and pastes. Returns false when there is no memory.
-bool cut_paste_keyed(const ImageView& images, const int64_t* keys, int64_t stream,
-                     const CutPasteLaw& law, bool* mask, int8_t* status, int64_t threads);
+// Both in one: draws for the images' size and pastes.
+bool cut_paste_keyed(const ImageView& from, const ImageView& to, const int64_t* keys,
+                     int64_t stream, const CutPasteLaw& law, bool* mask, int8_t* status,
+                     int64_t threads);
 
 }  // namespace ssad

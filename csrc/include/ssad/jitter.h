@@ -26,21 +26,21 @@ SSAD_HD F blend(F x, F other, F factor, F bound) {
   return clamp_to(factor * x + (F(1) - factor) * other, bound);
 }
 
-// Turns the hue by `shift` sixths of the colour circle, -1 <= shift <= 1; keeps value and chroma.
-// Along the circle one channel at a time rises or falls between the lowest and the highest value,
-// so the turn moves each channel by what its neighbours differ, beyond a threshold that a full
-// sixth brings to zero. Equal to the way through HSV, without its division and its six cases.
+// Turns the hue by `shift` sixths of the colour circle, 0 <= shift <= 1; keeps value and chroma.
+// The other way round the circle is the same with g and b exchanged. Along the circle one channel
+// at a time rises or falls between the lowest and the highest value, so the turn moves each channel
+// by what its neighbours differ, beyond a threshold that a full sixth brings to zero. Equal to the
+// way through HSV, without its division and its six cases.
 template <class F>
 SSAD_HD void shift_hue(F& r, F& g, F& b, F shift) {
   const F high_rg = r > g ? r : g;
   const F low_rg = r < g ? r : g;
   const F high = high_rg > b ? high_rg : b;
   const F low = low_rg < b ? low_rg : b;
-  const F sign = shift < F(0) ? F(-1) : F(1);
-  const F threshold = (high - low) * (F(1) - sign * shift);
-  const F by_r = sign * (b - g);
-  const F by_g = sign * (r - b);
-  const F by_b = sign * (g - r);
+  const F threshold = (high - low) * (F(1) - shift);
+  const F by_r = b - g;
+  const F by_g = r - b;
+  const F by_b = g - r;
   const auto turn = [=](F x, F by) {
     const F inside = by < -threshold ? -threshold : by;
     const F moved = x + (by - (inside > threshold ? threshold : inside));

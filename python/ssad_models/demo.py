@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration: four detectors on the built-in data set, judged against each other, in minutes on a CPU."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.utils import make_grid, save_image
+
+import ssad_kernels
+from ssad_kernels.transforms import CutPaste, CutPasteScar
+from ssad_models import evaluate
+from ssad_models.backbones import Lite0, ResNet18
+from ssad_models.cutpaste import inference
+from ssad_models.cutpaste.module import CutPasteModule, HeadModule, feature_bank
+from ssad_models.cutpaste.network import CutPasteNet
+from ssad_models.data.builtin import CATEGORIES, TestSet, test_set, train_images
+from ssad_models.trainer import fit_quietly
+
+UNTRAINED, SCRATCH = "ResNet-18 untrained + GDE", "ResNet-18 CutPaste"
+PRETRAINED, TRANSFER = "Lite0 pretrained + GDE", "Lite0 pretrained + CutPaste"
+METHODS = (UNTRAINED, SCRATCH, PRETRAINED, TRANSFER)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the demonstration. The defaults take minutes on two cores.
+
+    Attributes:
+        out: Folder for results.json and samples.png.
+        seeds: Seeds of "Lite0 pretrained + CutPaste".
+        scratch_seeds: How many of them "ResNet-18 CutPaste" and its untrained twin use.
+        steps: Updates of the head on the pretrained backbone, per category and seed.
+        scratch_steps: Updates of the ResNet-18, per seed.
+        train: Normal tiles to train on, per category.
+        places: Places of the test strip; 4 normal and 35 defective tiles each.
+        device: "cpu" or "cuda".
+    """
+
+    out: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scratch_seeds: int = 1
+    steps: int = 100
+    scratch_steps: int = 100
+    train: int = 128
+    places: int = 8
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Tiles of one category."""
+
+    train: torch.Tensor
+    test: TestSet
+
+
+class Results:
+    """Scores, by (method, category), one per seed."""
+
+    def __init__(self, data: dict[str, Data]) -> None:
+        self.data = data
+        self.scores: dict[tuple[str, str], list[torch.Tensor]] = {}
+
+    def add(self, method: str, category: str, scores: torch.Tensor) -> None:
+        """Scores of all test tiles of a category, (N,), from one more seed."""
+        self.scores.setdefault((method, category), []).append(scores.cpu())
+
+    def table(self, method: str, category: str) -> dict[evaluate.Cell, float]:
+        """AUROC of each cell, mean over seeds."""
+        tables = [
+            evaluate.auroc_table(s, self.data[category].test) for s in self.scores[method, category]
+        ]
+        return {cell: sum(t[cell] for t in tables) / len(tables) for cell in tables[0]}
+
+    def mean(self, method: str, categories: Sequence[str]) -> float:
+        """Mean AUROC over cells and categories."""
+        tables = [self.table(method, c) for c in categories]
+        return sum(sum(t.values()) / len(t) for t in tables) / len(tables)
+
+    def compare(self, method: str, baseline: str, categories: Sequence[str]) -> evaluate.Difference:
+        """Paired bootstrap, method minus baseline."""
+        sides = [
+            [
+                [evaluate.place_wins(s, self.data[c].test) for s in self.scores[name, c]]
+                for c in categories
+            ]
+            for name in (method, baseline)
+        ]
+        return evaluate.paired_bootstrap(*sides)
+
+
+@torch.no_grad()
+def _in_batches(
+    function: Callable[[torch.Tensor], torch.Tensor | tuple[torch.Tensor, ...]],
+    images: torch.Tensor,
+    device: str,
+    advance: Callable[[int], None],
+) -> list[torch.Tensor]:
+    """Each output of the function, over all images. Batches of 8 stay in a CPU's cache."""
+    parts = []
+    for batch in images.split(8):
+        result = function(batch.to(device))
+        parts.append(result if isinstance(result, tuple) else (result,))
+        advance(len(batch))
+    return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+def run(settings: Settings, console: Console) -> Results:
+    """Train, evaluate, print, and write results.json and samples.png into `settings.out`.
+
+    Args:
+        settings: See there.
+        console: Where tables and progress bars go.
+
+    Returns:
+        All scores.
+
+    Raises:
+        ModuleNotFoundError: If the package with the pretrained weights is missing.
+        OSError: If the output folder cannot be written.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        pretrained = CutPasteNet(Lite0(), dims=(128, 128), neck=128).backbone
+        task = progress.add_task("Cutting tiles and drawing defects", total=len(CATEGORIES))
+        data = {}
+        for category in CATEGORIES:
+            test = test_set(category, settings.places)
+            data[category] = Data(train_images(category, settings.train), test)
+            progress.advance(task)
+        _save_samples(data, settings.out / "samples.png")
+        results = Results(data)
+        for category in CATEGORIES:
+            _transfer(settings, results, category, pretrained, progress)
+        for seed in settings.seeds[: settings.scratch_seeds]:
+            _from_scratch(settings, results, seed, progress)
+    seconds = time.perf_counter() - started
+    comparisons = _report(results, console)
+    _write_json(settings, results, comparisons, seconds)
+    console.print(f"\n{seconds:.0f} s. Wrote {settings.out / 'results.json'} and samples.png.")
+    return results
+
+
+def _transfer(
+    settings: Settings,
+    results: Results,
+    category: str,
+    backbone: torch.nn.Module,
+    progress: Progress,
+) -> None:
+    """Both methods on the pretrained backbone. It is frozen, so its feature maps are computed once."""
+    data, device = results.data[category], settings.device
+    backbone.requires_grad_(False).eval().to(device)
+    images = len(data.train) + len(data.test.images)
+    task = progress.add_task(
+        f"{category}: pretrained features", total=images + 3 * len(data.train) * len(settings.seeds)
+    )
+    advance = lambda n: progress.advance(task, n)  # noqa: E731
+    train_maps, test_maps = (
+        _in_batches(backbone, tiles, device, advance)[0] for tiles in (data.train, data.test.images)
+    )
+    pooled = train_maps.mean((2, 3)), test_maps.mean((2, 3))
+    density = ssad_kernels.gaussian_fit(pooled[0])
+    results.add(PRETRAINED, category, inference.density_score(pooled[1], density))
+
+    heads = progress.add_task(
+        f"{category}: CutPaste, {len(settings.seeds)} seeds", total=len(settings.seeds) * settings.steps
+    )
+    for seed in settings.seeds:
+        bank = feature_bank(backbone, data.train.to(device), copies=1, seed=seed)
+        advance(len(bank))
+        torch.manual_seed(seed)
+        network = CutPasteNet(backbone, dims=(128, 128), neck=128)
+        module = HeadModule(network, settings.steps, seed)
+        loader = DataLoader(bank, min(96, len(bank)), shuffle=True, drop_last=True)
+        fit_quietly(module, loader, settings.steps, device, lambda: progress.advance(heads))
+        network.eval().to(device)
+        with torch.no_grad():
+            train, test = (
+                inference.Views(features, inference.log_odds(network.classify(maps)))
+                for features, maps in zip(pooled, (train_maps, test_maps), strict=True)
+            )
+        results.add(TRANSFER, category, inference.score(test, inference.fit(train)))
+
+
+def _from_scratch(settings: Settings, results: Results, seed: int, progress: Progress) -> None:
+    """ResNet-18 with random weights, then the same network after training on the tiles of all categories.
+
+    One network for all categories and crops of half the side: minutes on a CPU would not train four. The Gaussian
+    is fitted per category.
+    """
+    torch.manual_seed(seed)
+    network = CutPasteNet(ResNet18(), dims=(128, 128))
+    _score_scratch(UNTRAINED, settings, results, network, progress)
+
+    task = progress.add_task(f"ResNet-18: CutPaste, seed {seed}", total=settings.scratch_steps)
+    tiles = torch.cat([d.train.expand(-1, 3, -1, -1) for d in results.data.values()])
+    dataset = TensorDataset(tiles, torch.arange(len(tiles)))
+    loader = DataLoader(dataset, 16, shuffle=True, drop_last=True)
+    module = CutPasteModule(network, settings.scratch_steps, seed, crop=64)
+    fit_quietly(
+        module, loader, settings.scratch_steps, settings.device, lambda: progress.advance(task)
+    )
+    _score_scratch(SCRATCH, settings, results, network, progress)
+
+
+def _score_scratch(
+    method: str, settings: Settings, results: Results, network: CutPasteNet, progress: Progress
+) -> None:
+    network.eval().to(settings.device)
+    total = sum(len(d.train) + len(d.test.images) for d in results.data.values())
+    task = progress.add_task(f"{method}: scores", total=total)
+    for category, data in results.data.items():
+        train, test = (
+            inference.Views(
+                *_in_batches(
+                    lambda x: (lambda f, z: (f, inference.log_odds(z)))(*network(x)),
+                    tiles,
+                    settings.device,
+                    lambda n: progress.advance(task, n),
+                )
+            )
+            for tiles in (data.train, data.test.images)
+        )
+        detector = inference.fit(train)
+        if method == UNTRAINED:
+            results.add(method, category, inference.density_score(test.features, detector.density))
+        else:
+            results.add(method, category, inference.score(test, detector))
+
+
+def _save_samples(data: dict[str, Data], path: Path) -> None:
+    """Per category a row: normal tile, CutPaste and its mask, Scar and its mask, twice."""
+    cells = []
+    for tiles in (d.train[:2] for d in data.values()):
+        keys = ssad_kernels.make_keys(0, 0, torch.arange(len(tiles)))
+        shown = [tiles]
+        for transform in (CutPaste(), CutPasteScar()):
+            augmented, masks = transform(tiles, keys)
+            shown += [augmented, masks.to(torch.uint8) * 255]
+        per_tile = [torch.stack([s[i].expand(3, -1, -1) for s in shown]) for i in range(len(tiles))]
+        cells.append(torch.cat(per_tile))
+    grid = make_grid(torch.cat(cells), nrow=len(cells[0]), padding=4, pad_value=128)
+    save_image(grid.float() / 255, path)
+
+
+def _report(results: Results, console: Console) -> dict[str, evaluate.Difference]:
+    """Print a row per category, kind and strength, the means, and the comparisons, which are returned."""
+    table = Table(title="Image AUROC in %, mean of the seeds; 50 is chance")
+    for heading in ("category", "kind", "strength"):
+        table.add_column(heading)
+    for method in METHODS:
+        table.add_column(method, justify="right")
+    categories = list(results.data)
+    for category in categories:
+        tables = [results.table(method, category) for method in METHODS]
+        for kind, strength in tables[0]:
+            unit = "px" if kind in ("blur", "warp") else "levels"
+            values = [f"{100 * t[kind, strength]:.1f}" for t in tables]
+            table.add_row(category, kind, f"{strength:g} {unit}", *values)
+        means = [f"{100 * results.mean(method, [category]):.1f}" for method in METHODS]
+        table.add_row(category, "mean", "", *means, style="bold", end_section=True)
+    means = [f"{100 * results.mean(method, categories):.1f}" for method in METHODS]
+    table.add_row("all", "mean", "", *means, style="bold")
+    console.print(table)
+
+    console.print("\nDifference of mean AUROC in points, paired bootstrap over places and seeds, 95 %:")
+    comparisons = {}
+    for method, baseline in (
+        (TRANSFER, PRETRAINED),
+        (SCRATCH, UNTRAINED),
+        (TRANSFER, SCRATCH),
+    ):
+        for scope in ("all", *categories):
+            chosen = categories if scope == "all" else [scope]
+            difference = results.compare(method, baseline, chosen)
+            comparisons[f"{method} - {baseline} | {scope}"] = difference
+            mean, low, high = (100 * value for value in difference)
+            style = {"below": "red", "above": "green"}.get(difference.verdict, "")
+            name = f"{method} against {baseline}" if scope == "all" else f"    {scope}"
+            console.print(
+                f"  {name:<58} {mean:+5.1f}  [{low:+5.1f}, {high:+5.1f}]  {difference.verdict}",
+                style=style,
+                highlight=False,
+            )
+    return comparisons
+
+
+def _write_json(
+    settings: Settings,
+    results: Results,
+    comparisons: dict[str, evaluate.Difference],
+    seconds: float,
+) -> None:
+    rows = []
+    for category in results.data:
+        tables = {method: results.table(method, category) for method in METHODS}
+        for kind, strength in tables[METHODS[0]]:
+            auroc = {method: tables[method][kind, strength] for method in METHODS}
+            rows.append(
+                {"category": category, "kind": kind, "strength": strength, "auroc": auroc}
+            )
+    content = {
+        "settings": {**asdict(settings), "out": str(settings.out)},
+        "seconds": round(seconds, 1),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        },
+        "mean_auroc": {method: results.mean(method, list(results.data)) for method in METHODS},
+        "rows": rows,
+        "comparisons": {name: {**d._asdict(), "verdict": d.verdict} for name, d in comparisons.items()},
+    }
+    path = settings.out / "results.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
