@@ -41,7 +41,7 @@ def paint_one_by_one(images: Tensor, params: RectangleParams) -> tuple[Tensor, T
                 colour = torch.floor(colour + 0.5)
             inside = np.s_[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
             if h > 0 and w > 0:
-                result[i][:, *inside] = colour.to(images.dtype)[:, None, None]
+                result[i][(slice(None), *inside)] = colour.to(images.dtype)[:, None, None]
                 mask[i, 0][inside] = True
     return result, mask
 
@@ -203,7 +203,7 @@ def test_rotation_turns_counter_clockwise(dtype):
     # What was on the right is on top after a quarter turn.
     assert torch.equal(turned[3:6, :, 0], images[:, :, :, -1])
     assert torch.equal(turned[6:9], images.flip(2, 3))
-    assert torch.equal(turned[9:, :, :, 0], images[:, :, 0].flip(2))
+    assert torch.equal(turned[9:, :, :, 0], images[:, :, -1])
 
 
 def test_rotation_of_one_image_and_of_none():
