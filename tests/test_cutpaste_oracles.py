@@ -238,9 +238,7 @@ def _matches_geometry(
     inside = (from_y > 0) & (from_y < height) & (from_x > 0) & (from_x < width)
     numbers = torch.floor(from_y) * width + torch.floor(from_x) + 1
     expected = torch.where(inside, numbers, 0.0)
-    near_edge = ((from_y - from_y.round()).abs() < 1e-3) | (
-        (from_x - from_x.round()).abs() < 1e-3
-    )
+    near_edge = ((from_y - from_y.round()).abs() < 1e-3) | ((from_x - from_x.round()).abs() < 1e-3)
     actual = torch.where(mask, pasted, 0.0)
     return bool(((actual == expected) | near_edge).all())
 

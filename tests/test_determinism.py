@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ssad_kernels import (
     make_keys,
     philox,
 )
-from ssad_kernels.testing import make_images, outcomes, with_layout
+from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
 from ssad_kernels.transforms import Confetti, CutPaste, CutPaste3Way, CutPasteScar, Cutout
 
 TRANSFORMS = {
@@ -31,6 +32,8 @@ TRANSFORMS = {
     "Cutout": Cutout(fill="mean"),
     "Confetti": Confetti(),
 }
+
+needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def digest(*tensors: Tensor) -> str:
@@ -57,9 +60,7 @@ def test_any_batch(transform, dtype):
     images, keys = make_images(64, 3, 48, 40, dtype=dtype), make_keys(1, 2, torch.arange(64))
     expected = digest(*transform(images, keys))
     for size in (1, 7, 64):
-        parts = [
-            transform(i, k) for i, k in zip(images.split(size), keys.split(size), strict=True)
-        ]
+        parts = [transform(i, k) for i, k in zip(images.split(size), keys.split(size), strict=True)]
         assert digest(*(torch.cat(column) for column in zip(*parts, strict=True))) == expected
     alone = [transform(i, k) for i, k in zip(images, keys, strict=True)]
     assert digest(*(torch.stack(column) for column in zip(*alone, strict=True))) == expected
@@ -178,28 +179,39 @@ def processor_has(level: str) -> bool:
     return {"baseline": 0, "avx2": 1, "avx512": 2}[level] <= ranks.get(capability, 0)
 
 
-@pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
-def test_any_instruction_set(level, run_python: Callable[..., str], tmp_path):
+@pytest.fixture(scope="module")
+def at_level(
+    run_python: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[str, list[Tensor]]]:
+    """What a process comes to at a level: a digest of all decisions, and pixels."""
+    folder = tmp_path_factory.mktemp("levels")
+
+    @functools.cache
+    def run(level: str) -> tuple[str, list[Tensor]]:
+        path = folder / f"{level}.pt"
+        printed = run_python(f"PATH = {str(path)!r}\n{_LEVELS}", SSAD_CPU_LEVEL=level)
+        chosen, exact = json.loads(printed)
+        assert chosen == level
+        return exact, torch.load(path, weights_only=True)
+
+    return run
+
+
+@needs_native
+@pytest.mark.parametrize("level", ["avx2", "avx512"])
+def test_any_instruction_set(level, at_level):
     """Decisions are identical; pixels within a level, or 1e-5, or a rounding of the dtype."""
     if not processor_has(level):
         pytest.skip(f"this processor has no {level}")
-    results = {}
-    for name in (level, "baseline"):
-        path = tmp_path / f"{name}.pt"
-        printed = run_python(f"PATH = {str(path)!r}\n{_LEVELS}", SSAD_CPU_LEVEL=name)
-        chosen, exact = json.loads(printed)
-        assert chosen == name
-        results[name] = (exact, torch.load(path, weights_only=True))
-    assert results[level][0] == results["baseline"][0]
-    allowed = {torch.uint8: 1.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
-    for actual, expected in zip(results[level][1], results["baseline"][1], strict=True):
-        torch.testing.assert_close(
-            actual, expected, rtol=0, atol=allowed.get(actual.dtype, 1e-5), equal_nan=True
-        )
+    exact, pixels = at_level(level)
+    expected_exact, expected = at_level("baseline")
+    assert exact == expected_exact
+    for got, want in zip(pixels, expected, strict=True):
+        atol = tolerance("cut_paste", want.dtype)
+        torch.testing.assert_close(got, want, rtol=0, atol=atol, equal_nan=True)
 
 
-@pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
+@needs_native
 def test_an_unknown_instruction_set_says_so(run_python: Callable[..., str]):
     code = """
 try:

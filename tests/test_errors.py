@@ -296,9 +296,7 @@ def test_rotation_asks_for_square_images():
         TypeError,
         "Rotation: `images` must be an image tensor, got torch.int32",
     )
-    check(
-        lambda: Rotation()("x"), TypeError, "Rotation: `images` must be an image tensor, got str"
-    )
+    check(lambda: Rotation()("x"), TypeError, "Rotation: `images` must be an image tensor, got str")
 
 
 def test_keyed_data():

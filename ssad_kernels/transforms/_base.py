@@ -83,6 +83,14 @@ def check_range(
     return pair
 
 
+def check_aspect(op: str, value: Sequence[float]) -> tuple[float, float]:
+    """A range of height over width on both sides of 1."""
+    low, high = check_range(op, "aspect", value, 1e-3, 1e3)
+    if not low <= 1.0 <= high:
+        raise ValueError(wording(op, "aspect", "contain 1", value))
+    return low, high
+
+
 def check_probability(op: str, p: float) -> float:
     """A number 0...1."""
     if not 0.0 <= p <= 1.0:

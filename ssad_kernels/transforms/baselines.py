@@ -18,6 +18,7 @@ from ssad_kernels.random import STREAMS, philox, uniform
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
+    check_aspect,
     check_probability,
     check_range,
 )
@@ -94,7 +95,7 @@ class Cutout(_RectangleTransform):
         self.law = CutPasteLaw(
             p=check_probability("Cutout", p),
             area=check_range("Cutout", "area", area, 0.0, 1.0),
-            aspect=check_range("Cutout", "aspect", aspect, 1e-3, 1e3),
+            aspect=check_aspect("Cutout", aspect),
         )
 
     def make_params(self, keys: Tensor, images: Tensor) -> RectangleParams:

@@ -17,7 +17,13 @@ from ssad_kernels.cutpaste_law import (
     cut_paste_keyed_,
     sample_cut_paste,
 )
-from ssad_kernels.transforms._base import KeyedTransform, Keys, check_probability, check_range
+from ssad_kernels.transforms._base import (
+    KeyedTransform,
+    Keys,
+    check_aspect,
+    check_probability,
+    check_range,
+)
 
 
 def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, ...]:
@@ -106,13 +112,10 @@ class CutPaste(_LawTransform):
         op = type(self).__name__
         if source not in ("same", "other"):
             raise ValueError(wording(op, "source", 'be "same" or "other"', repr(source)))
-        aspect = check_range(op, "aspect", aspect, 1e-3, 1e3)
-        if not aspect[0] <= 1.0 <= aspect[1]:
-            raise ValueError(wording(op, "aspect", "contain 1", aspect))
         law = CutPasteLaw(
             p=check_probability(op, p),
             area=check_range(op, "area", area, 0.0, 1.0),
-            aspect=aspect,
+            aspect=check_aspect(op, aspect),
             angle=check_range(op, "rotation", rotation, -360.0, 360.0),
             jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
             other_source=source == "other",
