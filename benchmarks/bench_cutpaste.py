@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from cases import ROWS
 from harness import Row, run, timer
-from pytest_benchmark.fixture import BenchmarkFixture
 
 
 @pytest.mark.benchmark(timer=timer)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pytest
 import torch
-from harness import Case, Error, Row, optional, require, run, timer
 
+from harness import Case, Error, Row, optional, require, run, timer
 from ssad_kernels.scoring import gaussian_fit, gaussian_score
 
 if TYPE_CHECKING:

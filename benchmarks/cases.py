@@ -9,12 +9,12 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
-import peers
 import torch
-from harness import Case, Error, Row, Target
 from torch import Tensor
 
+import peers
 import ssad_kernels
+from harness import Case, Error, Row, Target
 from ssad_kernels import CutPasteLaw, CutPasteParams, make_keys, sample_cut_paste
 from ssad_kernels.random import STREAMS
 

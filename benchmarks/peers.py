@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
+
 from harness import optional, require
 
 if TYPE_CHECKING:

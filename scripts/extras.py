@@ -2,8 +2,9 @@
 """Print the requirements of the package and of the extras named on the command line."""
 
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 names = [*project["dependencies"]]

@@ -147,7 +147,25 @@ def cut_paste_(
 def cut_paste(
     images: Tensor, params: CutPasteParams, *, strict: bool = False, return_status: bool = False
 ) -> tuple[Tensor, ...]:
-    """Like `cut_paste_`, but the images given stay as they are: the first result is a new batch."""
+    """Like `cut_paste_`, but the images given stay as they are.
+
+    Each image is copied, cut and pasted while it is in the cache, so this costs little more than a
+    clone; prefer it to cloning and `cut_paste_`.
+
+    Args:
+        images: (N, C, H, W), see `cut_paste_`.
+        params: one row per sample, see `CutPasteParams`.
+        strict: raise if a sample could not be applied; waits for the device.
+        return_status: also return what became of each sample, (N,) int8, see `Status`.
+
+    Returns:
+        New images (N, C, H, W) and the masks (N, 1, H, W) bool; then the status if asked for.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `cut_paste_`.
+
+    Gradient: none. Determinism: the bits of `cut_paste_`.
+    """
     check_tensors("cut_paste", images, *zip(CutPasteParams._fields, params, strict=True))
     out, mask, status = _cut_paste(images, *params)
     if strict:

@@ -108,7 +108,23 @@ def cut_paste_keyed_(
 def cut_paste_keyed(
     images: Tensor, keys: Tensor, law: CutPasteLaw, *, stream: int, return_status: bool = False
 ) -> tuple[Tensor, ...]:
-    """Like `cut_paste_keyed_`, but the images given stay as they are: returns a new batch."""
+    """Like `cut_paste_keyed_`, but the images given stay as they are.
+
+    Args:
+        images: (N, C, H, W), see `cut_paste_`.
+        keys: (N, 3) int64, one row per image, on the images' device.
+        law: what to draw from.
+        stream: 0...65535, as in `sample_cut_paste`.
+        return_status: also return what became of each sample, (N,) int8, see `Status`.
+
+    Returns:
+        New images (N, C, H, W) and the masks (N, 1, H, W) bool; then the status if asked for.
+
+    Raises:
+        TypeError, ValueError: as `cut_paste_keyed_`.
+
+    Gradient: none. Determinism: the bits of `cut_paste_keyed_`.
+    """
     check_tensors("cut_paste_keyed", images, ("keys", keys))
     out, mask, status = _cut_paste_keyed(images, keys, stream, *law)
     return (out, mask, status) if return_status else (out, mask)

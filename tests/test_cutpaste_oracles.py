@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CutPaste against implementations that share nothing with it: NumPy slices, torchvision, geometry."""
+"""CutPaste against what shares nothing with it: NumPy slices, torchvision, plain geometry."""
 
 from __future__ import annotations
 

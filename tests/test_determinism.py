@@ -24,7 +24,7 @@ from ssad_kernels import (
     philox,
 )
 from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
-from ssad_kernels.transforms import Confetti, CutPaste, CutPaste3Way, CutPasteScar, Cutout
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar
 
 TRANSFORMS = {
     "CutPaste": CutPaste(rotation=(-20, 20)),

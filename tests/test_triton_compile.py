@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,8 +60,3 @@ def test_integers_that_are_one(name: str) -> None:
 def test_integers_of_64_bits(name: str) -> None:
     kernel = ONE_EACH[name]._replace(integer="i64").compile(80)
     assert variants.resources(kernel).stack == 0
-
-
-def test_importing_the_package_does_not_import_triton(run_python: Callable[..., str]) -> None:
-    code = "import sys, ssad_kernels; print('triton' in sys.modules)"
-    assert run_python(code).strip() == "False"

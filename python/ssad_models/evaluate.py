@@ -23,7 +23,7 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """"above" or "below" if the interval excludes 0, "not distinguishable" otherwise."""
+        """Say "above" or "below" if the interval excludes 0, else "not distinguishable"."""
         if self.low > 0:
             return "above"
         return "below" if self.high < 0 else "not distinguishable"
@@ -36,7 +36,7 @@ def cells(test: TestSet) -> list[Cell]:
 
 
 def _rows(test: TestSet) -> dict[Cell, torch.Tensor]:
-    """Positions in the test set of each cell's tiles, and of the normal ones under ("normal", 0.0)."""
+    """Positions in the test set of each cell's tiles; normal ones are under ("normal", 0.0)."""
     rows: dict[Cell, list[int]] = {}
     for row, cell in enumerate(zip(test.kinds, test.strengths.tolist(), strict=True)):
         rows.setdefault(cell, []).append(row)
@@ -59,7 +59,8 @@ def auroc_table(scores: torch.Tensor, test: TestSet) -> dict[Cell, float]:
     table = {}
     for cell, where in rows.items():
         labels = torch.cat([torch.zeros_like(normal), torch.ones_like(where)])
-        # Ranks, because the metric would squash scores outside 0..1 through a sigmoid, which makes ties.
+        # Ranks, because the metric would squash scores outside 0..1 through a sigmoid, which makes
+        # ties.
         joined = scores[torch.cat([normal, where])]
         ranks = joined.unique(return_inverse=True)[1]
         table[cell] = float(metric(ranks.double() / len(ranks), labels))
@@ -67,7 +68,7 @@ def auroc_table(scores: torch.Tensor, test: TestSet) -> dict[Cell, float]:
 
 
 def place_wins(scores: torch.Tensor, test: TestSet) -> torch.Tensor:
-    """How often a defective tile of place q scores above a normal tile of place p, on average over all cells.
+    """How often a defective tile of place q scores above a normal one of place p, over all cells.
 
     Ties count one half. The mean of the result is the mean of `auroc_table`.
 
@@ -99,12 +100,13 @@ def paired_bootstrap(
 ) -> Difference:
     """Difference of mean AUROC, method minus baseline, on the same tiles.
 
-    Places are resampled within each category, the same ones for both methods, because tiles of one place are not
-    independent. Seeds of training are resampled too, for each method by itself.
+    Places are resampled within each category, the same ones for both methods, because tiles of one
+    place are not independent. Seeds of training are resampled too, for each method by itself.
 
     Args:
         method: For each category, for each seed, the (P, P) result of `place_wins`.
-        baseline: The same of the baseline; it may have another number of seeds, such as one if nothing is random.
+        baseline: The same of the baseline; it may have another number of seeds, such as one if
+            nothing is random.
         resamples: Number of bootstrap samples.
         seed: Of the resampling.
 
@@ -123,7 +125,9 @@ def paired_bootstrap(
     mean = 0.0
     for pair in zip(method, baseline, strict=True):
         drawn = weights(pair[0][0].shape[0])
-        for sign, by_seed, seed_weights in zip((1, -1), map(torch.stack, pair), seeds, strict=True):
+        for sign, by_seed, seed_weights in zip(
+            (1, -1), (torch.stack(list(side)) for side in pair), seeds, strict=True
+        ):
             each = torch.einsum("bp,spq,bq->bs", drawn, by_seed, drawn)
             samples += sign * (each * seed_weights).sum(1) / len(method)
             mean += sign * float(by_seed.mean()) / len(method)

@@ -34,7 +34,6 @@ _FAR = tl.constexpr(1 << 24)
 _COLUMNS = tl.constexpr(16)
 
 _BLOCK = 512  # pixels of a tile
-_CUT_WARPS = 8  # two pixels a thread: with four, the cut spills registers on some cards
 _PLAN_BLOCK = 128
 
 
@@ -287,7 +286,9 @@ _PLAN_CONSTANTS = {"block": _PLAN_BLOCK}
 # Where the compiler contracts multiply-adds differs from one specialisation to the next. Without
 # that the geometry comes out as on the other backends, and the pixels as in any other layout.
 _UNFUSED = {"enable_fp_fusion": False}
-_CUT_OPTIONS = {**_UNFUSED, "num_warps": _CUT_WARPS}
+# There are seldom more samples than multiprocessors. Without a limit ptxas spills registers to fit
+# several samples into one.
+_CUT_OPTIONS = {**_UNFUSED, "num_warps": 8, "maxnreg": 128}
 
 
 def _cut_constants(dtype: torch.dtype) -> dict[str, object]:

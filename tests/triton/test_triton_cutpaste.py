@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ rotation = pytest.importorskip("ssad_kernels.triton.rotation").rotation
 
 
 @pytest.fixture(autouse=True)
-def _triton():
+def _triton() -> Iterator[None]:
     with sk.use_backend("triton"):
         yield
 

@@ -47,15 +47,16 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
 def density_score(features: torch.Tensor, density: GaussianFit) -> torch.Tensor:
     """Log of the squared Mahalanobis distance, (N, D) -> (N,); the ranking of the paper's score.
 
-    Li et al., section 2.3, use the distance itself. The logarithm changes no ranking and makes distances comparable
-    with log-odds: of a normal image's distance the spread is then a few per cent, not orders of magnitude.
+    Li et al., section 2.3, use the distance itself. The logarithm changes no ranking and makes
+    distances comparable with log-odds: of a normal image's distance the spread is then a few per
+    cent, not orders of magnitude.
     """
     return gaussian_score(features, density).clamp_min(1e-12).log()
 
 
 def _standardize(score: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
     mean, deviation = moments
-    return (score.double() - mean) / deviation
+    return torch.div(score.double() - mean, deviation)
 
 
 def _moments(score: torch.Tensor) -> torch.Tensor:
@@ -66,8 +67,9 @@ def _moments(score: torch.Tensor) -> torch.Tensor:
 def fit(views: Views, folds: int = 4) -> Detector:
     """Fit a detector on what the network says about normal images, without augmentation.
 
-    Distances are standardised by those of held-out images, fold by fold: with more features than images a Gaussian puts
-    all images that it was fitted on at about the same distance, and any other far outside.
+    Distances are standardised by those of held-out images, fold by fold: with more features than
+    images a Gaussian puts all images that it was fitted on at about the same distance, and any
+    other far outside.
 
     Args:
         views: Of at least 2 · folds images.
@@ -87,10 +89,11 @@ def fit(views: Views, folds: int = 4) -> Detector:
 
 
 def score(views: Views, detector: Detector) -> torch.Tensor:
-    """Anomaly score (N,), float64: the sum of both views, each in units of its spread on normal images.
+    """Anomaly score (N,), float64: the sum of both views in units of their spread on normal images.
 
-    The density alone (`density_score`) is the paper's score. It is blind to what normal images vary in anyway, and
-    the head is blind to what pasting never does, such as blur; the sum misses less than either.
+    The density alone (`density_score`) is the paper's score. It is blind to what normal images vary
+    in anyway, and the head is blind to what pasting never does, such as blur; the sum misses less
+    than either.
     """
     distance = density_score(views.features, detector.density)
     return _standardize(distance, detector.distance) + _standardize(views.odds, detector.odds)

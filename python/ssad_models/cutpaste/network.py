@@ -10,9 +10,10 @@ from torch import nn
 
 
 def projection_head(inputs: int, dims: Sequence[int], classes: int) -> nn.Sequential:
-    """The head of Sohn et al.'s one-class code, which CutPaste builds on (its own head is unpublished).
+    """The head of Sohn et al.'s one-class code, on which CutPaste builds; its own is unpublished.
 
-    Every width but the last is Linear, batch norm, ReLU; the last is a Linear with bias; then come the logits.
+    Every width but the last is Linear, batch norm, ReLU; the last is a Linear with bias; then come
+    the logits.
 
     Args:
         inputs: Width of the pooled features.
@@ -35,10 +36,11 @@ class CutPasteNet(nn.Module):
 
     Args:
         backbone: Images -> feature maps, with an attribute `channels`; see `ssad_models.backbones`.
-        dims: Widths of the head, see `projection_head`. The authors' code uses eight times 512, then 128.
-        neck: Width of a 1x1 convolution with batch norms between backbone and head. With a frozen backbone this is
-            where local features are learned; pooling straight away would leave the head nothing local to see.
-            None for no neck.
+        dims: Widths of the head, see `projection_head`. The authors' code uses eight times 512,
+            then 128.
+        neck: Width of a 1x1 convolution with batch norms between backbone and head. With a frozen
+            backbone this is where local features are learned; pooling straight away would leave the
+            head nothing local to see. None for no neck.
         classes: 3 for normal, CutPaste and Scar; 2 for the binary task.
     """
 
@@ -70,6 +72,6 @@ class CutPasteNet(nn.Module):
         return logits
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (N, 1 or 3, H, W) -> pooled backbone features (N, channels) and logits (N, classes)."""
+        """Images (N, 1 or 3, H, W) -> pooled features (N, channels) and logits (N, classes)."""
         maps = self.backbone(images)
         return maps.mean((2, 3)), self.classify(maps)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The built-in data set: tiles of four photographs that scikit-image ships, with synthetic defects.
 
-Needs no download. Every tile is a function of (category, split, index) alone, so any subset of any size
-agrees with any other. Each photograph is cut into vertical strips: training tiles lie wholly in the outer
-two, test tiles wholly in the middle one, and a gap of 12 px that no tile touches keeps them apart. The
-middle is the test strip so that perspective and lighting, which drift across a photograph, are bracketed by
-the training strips. Tiles of one strip overlap, so treat tiles of a category as similar, not independent.
+Needs no download. Every tile is a function of (category, split, index) alone, so any subset of any
+size agrees with any other. Each photograph is cut into vertical strips: training tiles lie wholly
+in the outer two, test tiles wholly in the middle one, and a gap of 12 px that no tile touches keeps
+them apart. The middle is the test strip so that perspective and lighting, which drift across a
+photograph, are bracketed by the training strips. Tiles of one strip overlap, so treat tiles of a
+category as similar, not independent.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class TestSet:
         masks: (N, 1, 128, 128) bool, true where the defect changed a pixel.
         kinds: N names, "normal" or a key of `defects.KINDS`.
         strengths: (N,) float64, the rung of the ladder, 0 for normal tiles.
-        places: (N,) int64, the place in the photograph that the tile shows. Tiles of one place are alike, so
-            resample places, not images.
+        places: (N,) int64, the place in the photograph that the tile shows. Tiles of one place are
+            alike, so resample places, not images.
     """
 
     __test__ = False  # the name is not meant for pytest
@@ -74,7 +75,7 @@ def _photograph(category: str) -> npt.NDArray[np.uint8]:
 def _scene(
     category: str, place: Seed, lighting: Seed, strips: tuple[tuple[int, int], ...]
 ) -> defects.Floats:
-    """A noiseless tile from a random place under slightly changed lighting, (128, 128, C) float64."""
+    """A noiseless tile from a random place in slightly other light, (128, 128, C) float64."""
     photograph = _photograph(category)
     rng = np.random.default_rng(place)
     left, right = strips[rng.integers(len(strips))]
@@ -88,7 +89,9 @@ def _scene(
 def _expose(scene: defects.Floats, seed: Seed) -> torch.Tensor:
     """What the sensor records: noise, clipping and rounding; (C, 128, 128) uint8."""
     noisy = scene + np.random.default_rng((*seed, _NOISE)).normal(0.0, NOISE, scene.shape)
-    return torch.from_numpy(noisy.round().clip(0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
+    return (
+        torch.from_numpy(noisy.round().clip(0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
+    )
 
 
 def _number(category: str) -> int:
@@ -138,12 +141,12 @@ def defective_tile(
         category: A key of `CATEGORIES`.
         kind: A key of `defects.KINDS`.
         strength: Grey levels, or px for "blur" and "warp".
-        place: Which place of the test strip, at least 0; every kind occurs at every place. Shape, lighting and noise
-            depend on the category, the kind and the place, not on the strength.
+        place: Which place of the test strip, at least 0; every kind occurs at every place. Shape,
+            lighting and noise depend on the category, the kind and the place, not on the strength.
 
     Returns:
-        The defective tile (C, 128, 128) uint8, its mask (1, 128, 128) bool, and the tile without the defect, uint8.
-        Both tiles have the same noise, so they are identical outside the mask.
+        The defective tile (C, 128, 128) uint8, its mask (1, 128, 128) bool, and the tile without
+        the defect, uint8. Both tiles have the same noise, so they are identical outside the mask.
 
     Raises:
         ValueError: If the category or the kind is unknown.
@@ -165,9 +168,10 @@ def defective_tile(
 def test_set(category: str, places: int = 12, exposures: int = 4) -> TestSet:
     """The test tiles of a category: normal ones, then every kind at every rung of its ladder.
 
-    The design is balanced: every kind at every strength is shown at the same places, and the normal tiles
-    show these places too, under other lighting and noise. So no score looks good, or bad, because it finds one place
-    odder than another.
+    The design is balanced: every kind at every strength is shown at the same places, and the normal
+        tiles
+    show these places too, under other lighting and noise. So no score looks good, or bad, because
+    it finds one place odder than another.
 
     Args:
         category: A key of `CATEGORIES`.
@@ -181,7 +185,7 @@ def test_set(category: str, places: int = 12, exposures: int = 4) -> TestSet:
         ValueError: If the category is unknown.
     """
     _photograph(category)
-    rows = [
+    rows: list[tuple[torch.Tensor, torch.Tensor | None, str, float, int]] = [
         (_normal_tile(category, place, exposure), None, "normal", 0.0, place)
         for place in range(places)
         for exposure in range(exposures)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seven kinds of synthetic defect with a known strength and an exact mask.
 
-None of them cuts and pastes or blends by Poisson's equation, so no augmentation of this project has an
-unfair advantage in finding them. A defect is drawn on a noiseless tile; sensor noise comes afterwards
-(`builtin`), as it would from a camera. Otherwise a blurred region would be betrayed by its missing noise.
+None of them cuts and pastes or blends by Poisson's equation, so no augmentation of this project has
+an unfair advantage in finding them. A defect is drawn on a noiseless tile; sensor noise comes
+afterwards (`builtin`), as it would from a camera. Otherwise a blurred region would be betrayed by
+its missing noise.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage import draw, morphology, transform
+from skimage import draw, transform
+from skimage.morphology import disk
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -27,12 +29,12 @@ PIXELS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def _blob(rng: Rng, shape: tuple[int, int], radius: tuple[float, float]) -> Bools:
-    """A smooth random outline (three harmonics), mean radius drawn from `radius`, inside the tile."""
+    """A smooth random outline (three harmonics) of a mean radius in `radius`, inside the tile."""
     angle = np.linspace(0.0, 2 * np.pi, 90, endpoint=False)
-    wobble = sum(
+    waves = [
         rng.uniform(-0.12, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4)
-    )
-    r = rng.uniform(*radius) * (1 + wobble)
+    ]
+    r = rng.uniform(*radius) * (1 + np.sum(waves, axis=0))
     margin = r.max() + 1
     y, x = (rng.uniform(margin, side - margin) for side in shape)
     outline = np.stack([y + r * np.sin(angle), x + r * np.cos(angle)], axis=1)
@@ -56,7 +58,7 @@ def _sign(rng: Rng, tile: Floats, region: Bools) -> float:
 
 
 def _tint(rng: Rng, channels: int) -> Floats:
-    """Weight of each channel: 1 for grey, a random colour whose strongest channel is 1 otherwise."""
+    """Weight of each channel: 1 for grey, else a random colour whose strongest channel is 1."""
     if channels == 1:
         return np.ones(1)
     tint = rng.uniform(-1.0, 1.0, channels)
@@ -74,15 +76,20 @@ def _unit_rms(change: Floats, region: Bools) -> Floats:
 def scratch(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
     """A bent line, 1 to 3 px wide, lighter or darker by `strength` grey levels everywhere."""
     h, w = tile.shape[:2]
-    start, length, heading = rng.uniform((8, 8), (h - 8, w - 8)), rng.uniform(32, 80), rng.uniform(0, 2 * np.pi)
+    start, length, heading = (
+        rng.uniform((8, 8), (h - 8, w - 8)),
+        rng.uniform(32, 80),
+        rng.uniform(0, 2 * np.pi),
+    )
     end = start + length * np.array([np.sin(heading), np.cos(heading)])
     middle = (start + end) / 2 + rng.uniform(-12, 12, 2)
     points = np.clip(np.stack([start, middle, end]), 2, (h - 3, w - 3)).round().astype(int)
     line = np.zeros((h, w), dtype=bool)
     line[draw.bezier_curve(*points.ravel(), weight=1.0, shape=(h, w))] = True
-    footprint = (np.ones((1, 1)), np.ones((2, 2)), morphology.disk(1))[rng.integers(3)]
+    footprint = (np.ones((1, 1)), np.ones((2, 2)), disk(1))[rng.integers(3)]
     line = ndimage.binary_dilation(line, footprint)
-    return tile + _sign(rng, tile, line) * strength * line[..., None]
+    marked: Floats = tile + _sign(rng, tile, line) * strength * line[..., None]
+    return marked
 
 
 def hole(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
@@ -92,7 +99,7 @@ def hole(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
 
 
 def stain(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
-    """A wide smooth change without an edge; `strength` grey levels at its peak, tinted on colour."""
+    """A wide smooth change without an edge, `strength` levels at its peak, tinted on colour."""
     hill = _bump(rng, tile.shape[:2], (18.0, 32.0))
     tint = _tint(rng, tile.shape[2])
     return tile + _sign(rng, tile, hill > 0) * strength * hill[..., None] * tint
@@ -117,7 +124,9 @@ def warp(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
     hill = _bump(rng, tile.shape[:2], (18.0, 32.0))
     heading = rng.uniform(0, 2 * np.pi)
     rows, columns = np.indices(hill.shape, dtype=np.float64)
-    where = np.stack([rows - strength * np.sin(heading) * hill, columns - strength * np.cos(heading) * hill])
+    where = np.stack(
+        [rows - strength * np.sin(heading) * hill, columns - strength * np.cos(heading) * hill]
+    )
     moved = [
         transform.warp(tile[..., c], where, order=3, mode="reflect", preserve_range=True)
         for c in range(tile.shape[2])
@@ -126,9 +135,10 @@ def warp(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
 
 
 def shift(rng: Rng, tile: Floats, strength: float, foreign: Floats) -> Floats:
-    """A blob of another colour (strongest channel moves by `strength`), or on grey of more contrast.
+    """A blob of another colour (its strongest channel moves by `strength`), or of more contrast.
 
-    On grey, `strength` is the root mean square of the change, which leaves the mean of the blob as it was.
+    On grey, `strength` is the root mean square of the change, which leaves the mean of the blob as
+    it was.
     """
     region = _blob(rng, tile.shape[:2], (14.0, 26.0))
     if tile.shape[2] > 1:
@@ -154,19 +164,21 @@ def apply(
 ) -> tuple[Floats, Bools]:
     """Draw one defect on a noiseless tile.
 
-    Place and shape depend on `seed` and `tile` only, so the same seed gives the same defect at every rung
-    of the ladder. A place where the weakest rung would not show (blur on a blank wall) is drawn again.
+    Place and shape depend on `seed` and `tile` only, so the same seed gives the same defect at
+    every rung of the ladder. A place where the weakest rung would not show (blur on a blank wall)
+    is drawn again.
 
     Args:
         kind: A key of `KINDS`.
         seed: Non-negative integers; same seed, same defect.
         tile: (H, W, C) float64, grey levels 0..255, sides at least 96 px. Not modified.
-        strength: A rung of the kind's ladder: grey levels, or px for "blur" and "warp". Any positive value works.
+        strength: A rung of the kind's ladder: grey levels, or px for "blur" and "warp". Any
+            positive value works.
         foreign: (H, W, C) float64, a tile of another photograph, used by "texture".
 
     Returns:
-        The tile with the defect, (H, W, C) float64 in 0..255, and its mask, (H, W) bool. Inside the mask some
-        channel changed by at least half a grey level; outside the tile is untouched.
+        The tile with the defect, (H, W, C) float64 in 0..255, and its mask, (H, W) bool. Inside the
+        mask some channel changed by at least half a grey level; outside the tile is untouched.
 
     Raises:
         RuntimeError: If fifty places in a row show nothing, as on a constant tile with "blur".
@@ -174,12 +186,15 @@ def apply(
     draw_defect, ladder = KINDS[kind]
 
     def attempt(number: int, amount: float) -> tuple[Floats, Bools]:
-        changed = draw_defect(np.random.default_rng((*seed, number)), tile, amount, foreign).clip(0, 255)
-        mask = (np.abs(changed - tile) >= VISIBLE).any(axis=-1)
+        changed = draw_defect(np.random.default_rng((*seed, number)), tile, amount, foreign).clip(
+            0, 255
+        )
+        mask: Bools = np.any(np.abs(changed - tile) >= VISIBLE, axis=-1)
         return np.where(mask[..., None], changed, tile), mask
 
     for number in range(50):
         if attempt(number, ladder[0])[1].sum() >= 16:
             return attempt(number, strength)
-    msg = f"apply: `tile` must have structure where {kind!r} can show, got a standard deviation of {tile.std():.2f}"
+    must = f"have structure where {kind!r} can show"
+    msg = f"apply: `tile` must {must}, got a standard deviation of {tile.std():.2f}"
     raise RuntimeError(msg)
