@@ -58,7 +58,7 @@ lane-suite: $(STAMPS)/installed
 	$(PYTEST) tests
 
 lane-reference: $(STAMPS)/installed
-	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste.py tests/test_random.py tests/test_transforms.py
+	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste*.py tests/test_random.py tests/test_transforms*.py
 
 lane-triton: $(STAMPS)/installed
 	TRITON_INTERPRET=1 $(PYTEST) tests/triton
@@ -79,7 +79,7 @@ lane-demo: $(STAMPS)/installed
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed
 	mkdir -p build/bench
-	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_cutpaste.py tests/test_scoring.py \
+	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_cutpaste*.py tests/test_scoring.py \
 	  --junitxml=build/bench/tests.xml
 	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_cutpaste.py benchmarks/bench_scoring.py \
 	  --benchmark-json=build/bench/results.json

@@ -54,8 +54,8 @@ def check_device(op: str, argument: str, value: Tensor, device: torch.device) ->
         raise ValueError(wording(op, argument, f"be on device {device}", value.device))
 
 
-def check_images(op: str, images: Tensor) -> None:
-    """Check a batch of images (N, C, H, W) with C = 1...4 that may be written in place."""
+def check_images(op: str, images: Tensor, *, is_written: bool = False) -> None:
+    """Check a batch of images (N, C, H, W) with C = 1...4; one to be written has its own memory."""
     if images.dtype not in IMAGE_DTYPES:
         check_dtype(op, "images", images, IMAGE_DTYPES)
     if images.dim() != 4:
@@ -66,7 +66,7 @@ def check_images(op: str, images: Tensor) -> None:
     if images.shape[2] == 0 or images.shape[3] == 0:
         must = "have at least one pixel, (N, C, H, W)"
         raise ValueError(wording(op, "images", must, tuple(images.shape)))
-    if 0 in images.stride() and any(
+    if is_written and any(
         stride == 0 and size > 1 for stride, size in zip(images.stride(), images.shape, strict=True)
     ):
         must = "not be an expanded view (its pixels share memory; call .clone() first)"

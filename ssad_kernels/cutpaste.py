@@ -7,6 +7,7 @@ Localization", CVPR 2021.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -194,16 +195,16 @@ PARAM_ROWS = (
 )
 
 
-def _check(images: Tensor, *params: Tensor) -> None:
-    check_images("cut_paste", images)
+def _check(op: str, images: Tensor, *params: Tensor) -> None:
+    check_images(op, images, is_written=op.endswith("_"))
     n, device = images.shape[0], images.device
     for (name, dtype, tail), value in zip(PARAM_ROWS, params, strict=True):
         if value.dtype is not dtype:
-            check_dtype("cut_paste", name, value, [dtype])
+            check_dtype(op, name, value, [dtype])
         if value.shape != (n, *tail):
-            check_shape("cut_paste", name, value, (n, *tail))
+            check_shape(op, name, value, (n, *tail))
         if value.device != device:
-            check_device("cut_paste", name, value, device)
+            check_device(op, name, value, device)
 
 
 def allocate_masks(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
@@ -273,7 +274,7 @@ _PARAMS = (
 
 _cut_paste_ = define_op(
     f"cut_paste_(Tensor(a!) images, {_PARAMS}) -> (Tensor mask, Tensor status)",
-    check=_check,
+    check=functools.partial(_check, "cut_paste_"),
     allocate=allocate_masks,
     cpu=_cpu,
     triton=launch_triton,
@@ -282,7 +283,7 @@ _cut_paste_ = define_op(
 
 _cut_paste = define_op(
     f"cut_paste(Tensor images, {_PARAMS}) -> (Tensor out, Tensor mask, Tensor status)",
-    check=_check,
+    check=functools.partial(_check, "cut_paste"),
     allocate=allocate_copy,
     cpu=_cpu_copy,
     triton=_triton_copy,

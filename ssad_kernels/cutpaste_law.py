@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -194,15 +195,15 @@ _sample = define_op(
 )
 
 
-def _check_keyed(images: Tensor, keys: Tensor, stream: int, *law: Any) -> None:
-    check_images("cut_paste_keyed", images)
-    check_keys("cut_paste_keyed", keys)
-    check_stream("cut_paste_keyed", stream)
+def _check_keyed(op: str, images: Tensor, keys: Tensor, stream: int, *law: Any) -> None:
+    check_images(op, images, is_written=op.endswith("_"))
+    check_keys(op, keys)
+    check_stream(op, stream)
     if keys.shape[0] != images.shape[0]:
-        check_shape("cut_paste_keyed", "keys", keys, (images.shape[0], 3))
+        check_shape(op, "keys", keys, (images.shape[0], 3))
     if keys.device != images.device:
-        check_device("cut_paste_keyed", "keys", keys, images.device)
-    _check_law("cut_paste_keyed", *law)
+        check_device(op, "keys", keys, images.device)
+    _check_law(op, *law)
 
 
 def _cpu_keyed(images: Tensor, keys: Tensor, stream: int, *law_and_outputs: Any) -> None:
@@ -250,7 +251,7 @@ def _reference_keyed_copy(images: Tensor, *args: Any) -> tuple[Tensor, ...]:
 _cut_paste_keyed_ = define_op(
     f"cut_paste_keyed_(Tensor(a!) images, Tensor keys, int stream, {_LAW}) "
     "-> (Tensor mask, Tensor status)",
-    check=_check_keyed,
+    check=functools.partial(_check_keyed, "cut_paste_keyed_"),
     allocate=allocate_masks,
     cpu=_cpu_keyed,
     triton=_triton_keyed,
@@ -260,7 +261,7 @@ _cut_paste_keyed_ = define_op(
 _cut_paste_keyed = define_op(
     f"cut_paste_keyed(Tensor images, Tensor keys, int stream, {_LAW}) "
     "-> (Tensor out, Tensor mask, Tensor status)",
-    check=_check_keyed,
+    check=functools.partial(_check_keyed, "cut_paste_keyed"),
     allocate=allocate_copy,
     cpu=_cpu_keyed_copy,
     triton=_triton_keyed_copy,

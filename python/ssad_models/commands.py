@@ -39,8 +39,8 @@ def demo(
         int, typer.Option(min=1, help="Updates of each pretrained model's head.")
     ] = 100,
     scratch_steps: Annotated[
-        int, typer.Option(min=1, help="Updates of the network trained from scratch.")
-    ] = 100,
+        int, typer.Option(min=1, help="Updates of each network trained from scratch.")
+    ] = 120,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     quick: Annotated[
         bool,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
 
@@ -42,8 +41,10 @@ def fit_quietly(
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # The data are tensors in memory, so worker processes would only cost.
-            warnings.simplefilter("ignore", PossibleUserWarning)
+            # Lightning asks for loader workers, which only cost where data are tensors in memory,
+            # and calls what newer versions of torch deprecate.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
+            warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
             trainer = Trainer(
                 accelerator="gpu" if device == "cuda" else "cpu",
                 devices=1,
