@@ -24,13 +24,18 @@ lint: lane-lint
 
 wheel: $(STAMPS)/wheel
 
-# The environment, then the wheel built in isolation, then the wheel installed into it.
+# The environment; then the wheel, built in isolation; then the wheel installed into it.
 $(STAMPS)/environment: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
-	$(BIN)/pip install --quiet --constraint constraints.txt \
-	  $$($(BIN)/python scripts/extras.py models bench test lint)
+	$(BIN)/pip install --quiet --constraint constraints.txt $$($(BIN)/python scripts/extras.py models)
 	mkdir -p $(STAMPS) && touch $@
+
+# What only developers need; the demo does without.
+$(STAMPS)/tools: $(STAMPS)/environment
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+	  $$($(BIN)/python scripts/extras.py bench test lint)
+	touch $@
 
 $(STAMPS)/wheel: $(SOURCES) CMakeLists.txt pyproject.toml
 	rm -rf dist
@@ -48,19 +53,19 @@ $(STAMPS)/cpu-torch: $(STAMPS)/wheel
 	$(CPU_VENV)/bin/pip install --quiet --force-reinstall --no-deps dist/*.whl
 	touch $@
 
-lane-lint: $(STAMPS)/environment
+lane-lint: $(STAMPS)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.h' 'tests/*.cpp')
 
-lane-suite: $(STAMPS)/installed
+lane-suite: $(STAMPS)/installed $(STAMPS)/tools
 	$(PYTEST) tests
 
-lane-reference: $(STAMPS)/installed
+lane-reference: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste*.py tests/test_random.py tests/test_transforms*.py
 
-lane-triton: $(STAMPS)/installed
+lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(PYTEST) tests/triton
 
 # The same wheel file under another torch, without torchvision and triton.
@@ -77,7 +82,7 @@ lane-demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --quick --out build/demo --seeds 0,1
 
 # One thread for everyone; no ratio is reported when the op tests are red.
-bench: $(STAMPS)/installed
+bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
 	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_cutpaste*.py tests/test_scoring.py \
 	  --junitxml=build/bench/tests.xml
@@ -85,7 +90,7 @@ bench: $(STAMPS)/installed
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 
-stress: $(STAMPS)/installed
+stress: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_HYPOTHESIS=stress $(PYTEST) tests
 
 clean:

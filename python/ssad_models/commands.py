@@ -40,7 +40,7 @@ def demo(
     ] = 100,
     scratch_steps: Annotated[
         int, typer.Option(min=1, help="Updates of each network trained from scratch.")
-    ] = 120,
+    ] = 60,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     quick: Annotated[
         bool,

@@ -52,7 +52,7 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     scratch_seeds: int = 1
     steps: int = 100
-    scratch_steps: int = 120
+    scratch_steps: int = 60
     train: int = 128
     places: int = 8
     device: str = "cpu"
@@ -228,6 +228,7 @@ def _from_scratch(
 
     # Crops of half the side cost a quarter, and Adam gets further in so few steps. The paper's
     # SGD on whole images needs thousands.
+    network.train()
     module = CutPasteModule(network, settings.scratch_steps, seed, crop=64, optimizer="adam")
     dataset = TensorDataset(data.train, torch.arange(len(data.train)))
     loader = DataLoader(dataset, 8, shuffle=True, drop_last=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
 
@@ -42,8 +43,8 @@ def fit_quietly(
     try:
         with warnings.catch_warnings():
             # Lightning asks for loader workers, which only cost where data are tensors in memory,
-            # and calls what newer versions of torch deprecate.
-            warnings.filterwarnings("ignore", r".*does not have many workers")
+            # doubts that a frozen backbone is meant, and calls what newer torch deprecates.
+            warnings.simplefilter("ignore", PossibleUserWarning)
             warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
             trainer = Trainer(
                 accelerator="gpu" if device == "cuda" else "cpu",
