@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -26,14 +27,16 @@ _CANDIDATES = {
     ("triton", "cpu"): ("triton",),  # under TRITON_INTERPRET=1
 }
 
-_active = "auto"
+# What the `use_backend` blocks that are open ask for, in the order in which they were entered.
+_requests: list[list[str]] = [["auto"]]
+_lock = threading.Lock()
 
 
 def _load_native() -> tuple[Any, str]:
     try:
         from ssad_kernels import _native
     except ImportError as error:
-        if os.environ.get("SSAD_REQUIRE_NATIVE") == "1":
+        if os.environ.get("SSAD_REQUIRE_NATIVE") == "1" or "SSAD_CPU_LEVEL" in str(error):
             raise
         reason = f"the C++ extension could not be loaded ({error})"
         warnings.warn(
@@ -50,14 +53,15 @@ native, native_reason = _load_native()
 
 def active() -> str:
     """The backend that `use_backend` asked for, "auto" outside of it."""
-    return _active
+    return _requests[-1][0]
 
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Run every op on one backend, for tests, comparisons and debugging.
 
-    Process-global, not per thread: autograd runs backward passes on threads of its own.
+    Process-global, not per thread: autograd runs backward passes on threads of its own. Where
+    blocks overlap, the one entered last decides.
 
     Args:
         name: "auto" (the default order: for CPU tensors "cpu", then "reference"; for CUDA tensors
@@ -68,21 +72,24 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: for an unknown name.
         RuntimeError: from the op, when the backend asked for cannot run it.
     """
-    global _active
     if name not in BACKENDS:
         raise ValueError(wording("use_backend", "name", f"be one of {', '.join(BACKENDS)}", name))
-    before, _active = _active, name
+    request = [name]  # a list, so that equal requests are told apart
+    with _lock:
+        _requests.append(request)
     try:
         yield
     finally:
-        _active = before
+        with _lock:
+            _requests[:] = [other for other in _requests if other is not request]
 
 
 def candidates(device_type: str) -> tuple[str, ...]:
     """The backends to try for tensors on a device, best first."""
-    if _active == "reference":
+    name = active()
+    if name == "reference":
         return ("reference",)
-    return _CANDIDATES.get((_active, device_type), ("reference",) if _active == "auto" else ())
+    return _CANDIDATES.get((name, device_type), ("reference",) if name == "auto" else ())
 
 
 def is_interpreted() -> bool:

@@ -58,13 +58,16 @@ def check_images(op: str, images: Tensor, *, is_written: bool = False) -> None:
     """Check a batch of images (N, C, H, W) with C = 1...4; one to be written has its own memory."""
     if images.dtype not in IMAGE_DTYPES:
         check_dtype(op, "images", images, IMAGE_DTYPES)
+    if images.layout is not torch.strided or images.is_neg():
+        must = "be a strided tensor without a pending negation"
+        raise ValueError(wording(op, "images", must, f"{images.layout}"))
     if images.dim() != 4:
         check_shape(op, "images", images, ("N", "C", "H", "W"))
     if not 1 <= images.shape[1] <= 4:
         must = "have 1 to 4 channels, (N, C, H, W)"
         raise ValueError(wording(op, "images", must, tuple(images.shape)))
-    if images.shape[2] == 0 or images.shape[3] == 0:
-        must = "have at least one pixel, (N, C, H, W)"
+    if not (1 <= images.shape[2] < 1 << 24 and 1 <= images.shape[3] < 1 << 24):
+        must = "have at least one pixel, (N, C, H, W), and sides below 2²⁴"
         raise ValueError(wording(op, "images", must, tuple(images.shape)))
     if is_written and any(
         stride == 0 and size > 1 for stride, size in zip(images.stride(), images.shape, strict=True)

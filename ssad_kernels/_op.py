@@ -83,9 +83,13 @@ def define_op(
     op = _Op(name, {backend: kernel for backend, kernel in kernels.items() if kernel is not None})
     _OPS[name] = op
 
+    is_in_place = "(a!)" in schema
+
     def run(*args: Any, device_type: str) -> Any:
         check(*args)
         backend, kernel = op.choose(device_type)
+        if is_in_place:  # autograd must notice if it has saved what is overwritten here
+            torch.autograd.graph.increment_version(args[0])
         if backend == "reference":
             return kernel(*args)
         outputs = allocate(*args)
@@ -94,6 +98,8 @@ def define_op(
 
     def run_reference(*args: Any) -> Any:
         check(*args)
+        if is_in_place:
+            torch.autograd.graph.increment_version(args[0])
         return reference(*args)
 
     def fake(*args: Any) -> Any:

@@ -19,8 +19,8 @@ class Status(enum.IntEnum):
     NO_PLACE = 2  # the patch or its place lies outside the image, or does not fit
     EMPTY = 3  # the patch has no pixel
     NOT_CONVERGED = 4
-    NOT_FINITE = 5  # a parameter is NaN or infinite
-    CLIPPED = 16  # applied, but a part fell outside the image
+    NOT_FINITE = 5  # an angle is not finite, or a jitter is not within ±1e6
+    CLIPPED = 16  # applied, but the patch or its canvas reached beyond the image
 
 
 def raise_for_status(op: str, status: Tensor) -> None:

@@ -8,7 +8,7 @@ Localization", CVPR 2021.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +33,18 @@ _NATIVE_DTYPES = {
     torch.float32: 3,
     torch.float64: 4,
 }
+
+
+# Dtype and shape after N of each field of CutPasteParams.
+PARAM_ROWS = (
+    ("source_index", torch.int64, ()),
+    ("source_box", torch.int64, (4,)),
+    ("target", torch.int64, (2,)),
+    ("angle", torch.float32, ()),
+    ("jitter", torch.float32, (4,)),
+    ("order", torch.int64, (4,)),
+    ("apply", torch.bool, ()),
+)
 
 
 class CutPasteParams(NamedTuple):
@@ -64,40 +76,52 @@ class CutPasteParams(NamedTuple):
     @classmethod
     def of(
         cls,
-        source_box: Tensor | Sequence[Sequence[int]],
-        target: Tensor | Sequence[Sequence[int]],
+        source_box: Any,
+        target: Any,
         *,
-        source_index: Tensor | None = None,
-        angle: Tensor | None = None,
-        jitter: Tensor | None = None,
-        order: Tensor | None = None,
-        apply: Tensor | None = None,
+        source_index: Any = None,
+        angle: Any = None,
+        jitter: Any = None,
+        order: Any = None,
+        apply: Any = None,
         device: torch.device | str | None = None,
     ) -> CutPasteParams:
-        """Parameters by hand: what is not given changes nothing.
+        """Parameters by hand, from tensors or nested lists: what is not given changes nothing.
 
         Args:
-            source_box: as above, as a tensor or a nested list.
-            target: the same.
-            source_index: default: every image is its own source.
-            angle: default 0.
-            jitter: default (1, 1, 1, 0).
-            order: default (0, 1, 2, 3).
-            apply: default True.
-            device: where the parameters are made; default: that of ``source_box``, or the CPU.
+            source_box: (N, 4), as above.
+            target: (N, 2).
+            source_index: (N,), default: every image is its own source.
+            angle: (N,), default 0.
+            jitter: (N, 4), default (1, 1, 1, 0).
+            order: (N, 4), default (0, 1, 2, 3).
+            apply: (N,), default True.
+            device: where the parameters are put; default: that of ``source_box``, or the CPU.
+
+        Raises:
+            TypeError: for floats where integers belong.
+            ValueError: for a wrong shape.
         """
-        box = torch.as_tensor(source_box, dtype=torch.int64, device=device).reshape(-1, 4)
-        n, where = box.shape[0], box.device
-        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=where)
-        return cls(
-            torch.arange(n, device=where) if source_index is None else source_index,
+        box = torch.as_tensor(source_box, device=device)
+        n, where = len(box), box.device
+        given = (source_index, box, target, angle, jitter, order, apply)
+        neutral = (
+            torch.arange(n),
             box,
-            torch.as_tensor(target, dtype=torch.int64, device=where).reshape(-1, 2),
-            torch.zeros(n, device=where) if angle is None else angle,
-            neutral.repeat(n, 1) if jitter is None else jitter,
-            torch.arange(4, device=where).repeat(n, 1) if order is None else order,
-            torch.ones(n, dtype=torch.bool, device=where) if apply is None else apply,
+            box,  # a target must be given
+            torch.zeros(n),
+            torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1),
+            torch.arange(4).repeat(n, 1),
+            torch.ones(n),
         )
+        fields = []
+        for (name, dtype, tail), value, default in zip(PARAM_ROWS, given, neutral, strict=True):
+            field = torch.as_tensor(default if value is None else value, device=where)
+            if field.is_floating_point() and not dtype.is_floating_point and value is not None:
+                check_dtype("CutPasteParams.of", name, field, [dtype])
+            check_shape("CutPasteParams.of", name, field, (n, *tail))
+            fields.append(field.to(dtype))
+        return cls(*fields)
 
 
 def cut_paste_(
@@ -111,9 +135,11 @@ def cut_paste_(
     of the patch. With three or more channels the first three are RGB, otherwise the first is grey;
     further channels are pasted as they are, and one without colour has no saturation or hue.
 
+    A pixel that is NaN or infinite makes the colours of its own jittered patch arbitrary, at most.
+
     Args:
-        images: (N, C, H, W), C = 1...4, uint8 in 0...255 or float16, bfloat16, float32 or float64
-            with white = 1; any strides, contiguous and channels-last are fast.
+        images: (N, C, H, W), C = 1...4, H and W below 2²⁴, uint8 in 0...255 or float16, bfloat16,
+            float32 or float64 with white = 1; any strides, contiguous and channels-last are fast.
         params: one row per sample, see `CutPasteParams`.
         strict: raise if a sample could not be applied; waits for the device.
         return_status: also return what became of each sample, (N,) int8, see `Status`.
@@ -138,7 +164,7 @@ def cut_paste_(
         >>> images[0, 0, 2:, 2:].tolist(), int(masks.sum())
         ([[0, 1], [4, 5]], 4)
     """
-    check_tensors("cut_paste_", images, *zip(CutPasteParams._fields, params, strict=True))
+    check_tensors("cut_paste_", images, *_named("cut_paste_", params))
     mask, status = _cut_paste_(images, *params)
     if strict:
         raise_for_status("cut_paste_", status)
@@ -167,7 +193,7 @@ def cut_paste(
 
     Gradient: none. Determinism: the bits of `cut_paste_`.
     """
-    check_tensors("cut_paste", images, *zip(CutPasteParams._fields, params, strict=True))
+    check_tensors("cut_paste", images, *_named("cut_paste", params))
     out, mask, status = _cut_paste(images, *params)
     if strict:
         raise_for_status("cut_paste", status)
@@ -175,24 +201,17 @@ def cut_paste(
 
 
 def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
-    """Check what torch's dispatcher would reject with a text of its own."""
-    check_tensor(op, "images", images)
-    if images.requires_grad and torch.is_grad_enabled():
-        raise ValueError(wording(op, "images", "not require a gradient", "True"))
-    for name, value in others:
+    """Check what torch's dispatcher would accept, or reject with a text of its own."""
+    for name, value in (("images", images), *others):
         check_tensor(op, name, value)
+        if value.requires_grad and torch.is_grad_enabled():
+            raise ValueError(wording(op, name, "not require a gradient", "True"))
 
 
-# Dtype and shape after N of each field of CutPasteParams.
-PARAM_ROWS = (
-    ("source_index", torch.int64, ()),
-    ("source_box", torch.int64, (4,)),
-    ("target", torch.int64, (2,)),
-    ("angle", torch.float32, ()),
-    ("jitter", torch.float32, (4,)),
-    ("order", torch.int64, (4,)),
-    ("apply", torch.bool, ()),
-)
+def _named(op: str, params: CutPasteParams) -> Iterable[tuple[str, Tensor]]:
+    if not isinstance(params, tuple) or len(params) != len(CutPasteParams._fields):
+        raise TypeError(wording(op, "params", "be CutPasteParams", type(params).__name__))
+    return zip(CutPasteParams._fields, params, strict=True)
 
 
 def _check(op: str, images: Tensor, *params: Tensor) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -143,7 +142,7 @@ def _check_law(op: str, *law: Any) -> None:
         and 1 <= given.length[0] <= given.length[1] < 1 << 24
         and 1 <= given.width[0] <= given.width[1] < 1 << 24
         and -360.0 <= given.angle[0] <= given.angle[1] <= 360.0
-        and all(0.0 <= strength < math.inf for strength in given.jitter)
+        and all(0.0 <= strength <= 1e5 for strength in given.jitter)
     ):
         must = "hold ranges (low, high) within their limits"
         raise ValueError(wording(op, "law", must, given))

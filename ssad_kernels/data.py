@@ -94,8 +94,8 @@ class KeyedSampler(Sampler[EpochIndex]):
             if set_epoch is not None:
                 set_epoch(epoch)
             return (EpochIndex(epoch, int(index)) for index in self.source)
-        order = torch.arange(len(self))
+        order = torch.arange(len(self), device="cpu")
         if self.shuffle:
-            generator = torch.Generator().manual_seed((self.seed + epoch) & (1 << 63) - 1)
-            order = torch.randperm(len(self), generator=generator)
+            generator = torch.Generator("cpu").manual_seed((self.seed + epoch) & (1 << 63) - 1)
+            order = torch.randperm(len(self), generator=generator, device="cpu")
         return (EpochIndex(epoch, index) for index in order.tolist())

@@ -7,6 +7,7 @@ its own, so that two operations never share numbers.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Final
 
 import torch
@@ -31,7 +32,7 @@ def make_keys(
     """Keys for a batch of samples.
 
     Args:
-        seed: any 64-bit integer, the seed of the run.
+        seed: any 64-bit integer, signed or unsigned, the seed of the run.
         epoch: 0...2³²-1; another epoch gives other numbers for the same sample.
         sample: id of one sample, or ids (N,) int64.
         device: where the keys are made; by default where ``sample`` lives.
@@ -40,11 +41,19 @@ def make_keys(
         (N, 3) int64 rows ``(seed, epoch, sample id)``; N = 1 for a single id.
 
     Raises:
-        TypeError: if ``sample`` is a tensor of another dtype than int64.
-        ValueError: if it is not of shape (N,).
+        TypeError: for numbers that are no integers, or a tensor of another dtype than int64.
+        ValueError: for a seed or epoch out of range, or a tensor that is not of shape (N,).
     """
+    seed, epoch = operator.index(seed), operator.index(epoch)
+    if not -(1 << 63) <= seed < 1 << 64:
+        raise ValueError(wording("make_keys", "seed", "be a 64-bit integer", seed))
+    if not 0 <= epoch < 1 << 32:
+        raise ValueError(wording("make_keys", "epoch", "be in 0...4294967295", epoch))
+    if seed >= 1 << 63:
+        seed -= 1 << 64  # the same bits as a signed number
     if not isinstance(sample, Tensor):
-        return torch.tensor([[seed, epoch, sample]], dtype=torch.int64, device=device)
+        row = [seed, epoch, operator.index(sample)]
+        return torch.tensor([row], dtype=torch.int64, device=device)
     check_dtype("make_keys", "sample", sample, [torch.int64])
     check_shape("make_keys", "sample", sample, ("N",))
     ids = sample.to(device) if device is not None else sample
@@ -53,8 +62,8 @@ def make_keys(
 
 def random_keys(n: int, *, device: torch.device | str | None = None) -> Tensor:
     """(n, 3) int64 keys drawn from torch's default CPU generator, for use without a key."""
-    keys = torch.zeros(n, 3, dtype=torch.int64)
-    keys[:, 0].random_()
+    seeds = torch.randint(-(1 << 63), (1 << 63) - 1, (n, 1), device="cpu")
+    keys = torch.nn.functional.pad(seeds, (0, 2))
     return keys if device is None else keys.to(device, non_blocking=True)
 
 

@@ -211,3 +211,22 @@ def test_random_keys_follow_torch_and_differ():
 def test_errors(call, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 1 << 32, 1), ValueError, "make_keys: `epoch` must be in 0...4294967295"),
+        ((0, -1, 1), ValueError, "make_keys: `epoch` must be in 0...4294967295"),
+        ((1 << 64, 0, 1), ValueError, "make_keys: `seed` must be a 64-bit integer"),
+        ((0, 0, 1.7), TypeError, "cannot be interpreted as an integer"),
+        ((1.9, 0, 1), TypeError, "cannot be interpreted as an integer"),
+    ],
+)
+def test_keys_that_would_alias(arguments, error, message):
+    with pytest.raises(error, match=message):
+        make_keys(*arguments)
+
+
+def test_unsigned_seeds_keep_their_bits():
+    assert torch.equal(make_keys((1 << 64) - 1, 0, 1), make_keys(-1, 0, 1))

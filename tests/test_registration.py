@@ -106,7 +106,7 @@ def _compiled_cut_paste(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
 def _compiled_in_place(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     batch = images + 0
     params = ssad_kernels.CutPasteParams.of(
-        torch.tensor([[1, 1, 4, 5]]).expand(len(keys), 4), torch.zeros(len(keys), 2)
+        torch.tensor([[1, 1, 4, 5]]).expand(len(keys), 4), torch.zeros(len(keys), 2).long()
     )
     return ssad_kernels.cut_paste_(batch, params)
 
@@ -311,3 +311,25 @@ except ImportError:
     print("ImportError")
 """
     assert run_python(code, SSAD_REQUIRE_NATIVE="1") == "ImportError\n"
+
+
+@pytest.mark.parametrize("op", [name for name in OPS if name.endswith("_")])
+def test_autograd_notices_what_is_overwritten(op):
+    args = _sample_args(op)[0]
+    images = torch.rand(args[0].shape)
+    weight = torch.ones_like(images, requires_grad=True)
+    product = (weight * images).sum()
+    getattr(torch.ops.ssad_kernels, op)(images, *args[1:])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+def test_overlapping_use_backend_blocks_leave_nothing_behind():
+    first, second = use_backend("reference"), use_backend("cpu")
+    first.__enter__()
+    second.__enter__()
+    assert _backend.active() == "cpu"
+    first.__exit__(None, None, None)
+    assert _backend.active() == "cpu"
+    second.__exit__(None, None, None)
+    assert _backend.active() == "auto"

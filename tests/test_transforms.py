@@ -318,3 +318,13 @@ def test_three_ways_without_keys_and_with_tv_tensors():
     assert [type(part) for part in first] == [tv_tensors.Image] * 3
     torch.manual_seed(2)
     assert same(CutPaste3Way(output="triplet")(image), first)
+
+
+def test_three_way_labels_what_was_not_pasted_as_normal():
+    images = torch.randint(0, 256, (8, 3, 20, 20), dtype=torch.uint8)
+    keys = make_keys(0, 0, torch.arange(8))
+    out, labels = CutPaste3Way(CutPaste(p=0.5))(images, keys)
+    changed = (out.reshape(3, 8, -1) != images.reshape(1, 8, -1)).any(2).flatten()
+    assert torch.equal(labels > 0, changed)
+    assert 0 < int((labels[8:16] == 0).sum()) < 8
+    assert (labels[16:] == 0).any()  # a scar of up to 25 pixels does not always fit

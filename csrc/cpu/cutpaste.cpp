@@ -127,7 +127,7 @@ void paste(void* context, int64_t worker, int64_t i) {
   const CutPastePlan& plan = job.plans[i];
   bool* mask = job.mask + i * images.h * images.w;
   std::memset(mask, 0, static_cast<size_t>(images.h * images.w));
-  job.status[i] = static_cast<int8_t>(plan.status == kClipped ? kApplied + kClipped : plan.status);
+  job.status[i] = plan.status;
   if (!is_active(plan)) return;
   const T* patch = patch_of<T>(job, worker, i);
   const bool upright = plan.sin == 0 && plan.cos == int64_t{1} << kRotationBits;

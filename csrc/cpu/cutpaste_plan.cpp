@@ -35,9 +35,11 @@ void clip(int64_t start, int64_t size, int64_t limit, int64_t* clipped_start,
   *clipped_size = high > low ? high - low : 0;
 }
 
-bool finite(const float* values, int count) {
-  for (int i = 0; i < count; ++i) {
-    if (!std::isfinite(values[i])) return false;
+// Larger factors could overflow a float on the way and make the result depend on the order of
+// operations. NaN fails as well.
+bool is_sane(const float* jitter) {
+  for (int i = 0; i < 4; ++i) {
+    if (!(std::fabs(jitter[i]) <= 1e6f)) return false;
   }
   return true;
 }
@@ -60,7 +62,7 @@ Status plan_sample(const ImageView& images, const CutPasteParams& params, int64_
   const int64_t* box = params.source_box + 4 * i;
   const int64_t* target = params.target + 2 * i;
   if (!params.apply[i]) return kGated;
-  if (!finite(params.angle + i, 1) || !finite(params.jitter + 4 * i, 4)) return kNotFinite;
+  if (!std::isfinite(params.angle[i]) || !is_sane(params.jitter + 4 * i)) return kNotFinite;
   if (box[2] <= 0 || box[3] <= 0) return kEmpty;
   plan->source = params.source_index[i];
   if (plan->source < 0 || plan->source >= images.n) return kNoPlace;

@@ -16,6 +16,7 @@ void parallel_for(int64_t n, int64_t threads, void (*body)(void*, int64_t, int64
   };
   std::vector<std::thread> helpers;
   const int64_t wanted = threads < n ? threads : n;
+  helpers.reserve(static_cast<size_t>(wanted > 0 ? wanted : 0));
   for (int64_t worker = 1; worker < wanted; ++worker) {
     try {
       helpers.emplace_back(work, worker);

@@ -28,9 +28,17 @@ from ssad_models.cutpaste.network import CutPasteNet
 from ssad_models.data.builtin import CATEGORIES, TestSet, test_set, train_images
 from ssad_models.trainer import fit_quietly
 
-UNTRAINED, SCRATCH = "ResNet-18 untrained + GDE", "ResNet-18 CutPaste"
-PRETRAINED, TRANSFER = "Lite0 pretrained + GDE", "Lite0 pretrained + CutPaste"
+UNTRAINED, SCRATCH = "ResNet-18 + GDE", "ResNet-18 + CutPaste"
+PRETRAINED, TRANSFER = "Lite0 + GDE", "Lite0 + CutPaste"
 METHODS = (UNTRAINED, SCRATCH, PRETRAINED, TRANSFER)
+LEGEND = """\
+ResNet-18: random weights, trained from scratch. Lite0: EfficientNet-Lite0 with ImageNet weights,
+frozen, with a head on its levels 4 to 6.
+GDE: log-distance to a Gaussian of the pooled features; nothing is trained.
+CutPaste: the network (on Lite0, the head alone) is trained to recognise CutPaste and Scar; the
+score is the GDE plus the log-odds of the head, both in units of their spread on normal tiles; the
+odds count the less, the worse the head does on augmented tiles that it was not trained on.
+A strength is in grey levels, or in pixels for blur (sigma) and warp (shift)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class Settings:
 
     Attributes:
         out: Folder for results.json and samples.png.
-        seeds: Seeds of "Lite0 pretrained + CutPaste".
-        scratch_seeds: How many of them "ResNet-18 CutPaste" and its untrained twin use.
+        seeds: Seeds of the heads on Lite0.
+        scratch_seeds: How many of them ResNet-18 uses, untrained and trained.
         steps: Updates of the head on the pretrained backbone, per category and seed.
         scratch_steps: Updates of the ResNet-18, per category and seed.
         train: Normal tiles to train on, per category.
@@ -65,6 +73,11 @@ class Data:
     train: torch.Tensor
     test: TestSet
 
+    def split(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Three quarters of the training tiles to train on, the rest to see how well it went."""
+        held_out = torch.arange(len(self.train)) % 4 == 0
+        return self.train[~held_out], self.train[held_out]
+
 
 class Results:
     """Scores, by (method, category), one per seed."""
@@ -72,22 +85,28 @@ class Results:
     def __init__(self, data: dict[str, Data]) -> None:
         self.data = data
         self.scores: dict[tuple[str, str], list[torch.Tensor]] = {}
+        self.tables: dict[tuple[str, str], list[dict[evaluate.Cell, float]]] = {}
 
     def add(self, method: str, category: str, scores: torch.Tensor) -> None:
         """Scores of all test tiles of a category, (N,), from one more seed."""
+        table = evaluate.auroc_table(scores.cpu(), self.data[category].test)
         self.scores.setdefault((method, category), []).append(scores.cpu())
+        self.tables.setdefault((method, category), []).append(table)
 
     def table(self, method: str, category: str) -> dict[evaluate.Cell, float]:
         """AUROC of each cell, mean over seeds."""
-        tables = [
-            evaluate.auroc_table(s, self.data[category].test) for s in self.scores[method, category]
-        ]
+        tables = self.tables[method, category]
         return {cell: sum(t[cell] for t in tables) / len(tables) for cell in tables[0]}
 
-    def mean(self, method: str, categories: Sequence[str]) -> float:
-        """Mean AUROC over cells and categories."""
-        tables = [self.table(method, c) for c in categories]
-        return sum(sum(t.values()) / len(t) for t in tables) / len(tables)
+    def mean(self, method: str, categories: Sequence[str], kind: str | None = None) -> float:
+        """Mean AUROC over categories and cells, or over the cells of one kind."""
+        values = [
+            auroc
+            for category in categories
+            for cell, auroc in self.table(method, category).items()
+            if kind in (None, cell[0])
+        ]
+        return sum(values) / len(values)
 
     def compare(self, method: str, baseline: str, categories: Sequence[str]) -> evaluate.Difference:
         """Paired bootstrap, method minus baseline."""
@@ -186,20 +205,26 @@ def _transfer(
         total=len(settings.seeds) * settings.steps,
     )
     for seed in settings.seeds:
-        bank = feature_bank(backbone, data.train.to(device), copies=1, seed=seed)
-        advance(len(bank))
+        bank, held_out = (
+            feature_bank(backbone, tiles.to(device), copies=1, seed=seed) for tiles in data.split()
+        )
+        advance(len(bank) + len(held_out))
         torch.manual_seed(seed)
         network = CutPasteNet(backbone, dims=(128, 128), neck=128)
         module = HeadModule(network, settings.steps, seed)
         loader = DataLoader(bank, min(96, len(bank)), shuffle=True, drop_last=True)
         fit_quietly(module, loader, settings.steps, device, lambda: progress.advance(heads))
         network.eval().to(device)
+        detector = inference.fit(pooled[0], _proxy(network, held_out))
         with torch.no_grad():
-            train, test = (
-                inference.Views(features, inference.log_odds(network.classify(maps)))
-                for features, maps in zip(pooled, (train_maps, test_maps), strict=True)
-            )
-        results.add(TRANSFER, category, inference.score(test, inference.fit(train)))
+            test = inference.Views(pooled[1], inference.log_odds(network.classify(test_maps)))
+        results.add(TRANSFER, category, inference.score(test, detector))
+
+
+@torch.no_grad()
+def _proxy(network: CutPasteNet, bank: TensorDataset) -> inference.Proxy:
+    maps, labels = bank.tensors
+    return inference.Proxy(inference.log_odds(network.classify(maps)), labels)
 
 
 def _from_scratch(
@@ -230,10 +255,13 @@ def _from_scratch(
     # SGD on whole images needs thousands.
     network.train()
     module = CutPasteModule(network, settings.scratch_steps, seed, crop=64, optimizer="adam")
-    dataset = TensorDataset(data.train, torch.arange(len(data.train)))
+    tiles, held_out = data.split()
+    dataset = TensorDataset(tiles, torch.arange(len(tiles)))
     loader = DataLoader(dataset, 8, shuffle=True, drop_last=True)
     fit_quietly(module, loader, settings.scratch_steps, device, lambda: progress.advance(steps))
-    detector = inference.fit(views(data.train))
+    features = views(data.train).features
+    bank = feature_bank(network.backbone, held_out.to(device), copies=1, seed=seed)
+    detector = inference.fit(features, _proxy(network, bank))
     results.add(SCRATCH, category, inference.score(views(data.test.images), detector))
 
 
@@ -263,36 +291,40 @@ def _report(results: Results, console: Console) -> dict[str, evaluate.Difference
     for category in categories:
         tables = [results.table(method, category) for method in METHODS]
         for kind, strength in tables[0]:
-            unit = "px" if kind in ("blur", "warp") else "levels"
             values = [f"{100 * t[kind, strength]:.1f}" for t in tables]
-            table.add_row(category, kind, f"{strength:g} {unit}", *values)
+            table.add_row(category, kind, f"{strength:g}", *values)
         means = [f"{100 * results.mean(method, [category]):.1f}" for method in METHODS]
         table.add_row(category, "mean", "", *means, style="bold", end_section=True)
+    for kind in dict.fromkeys(kind for kind, _ in tables[0]):
+        row = [f"{100 * results.mean(method, categories, kind):.1f}" for method in METHODS]
+        table.add_row("all", kind, "mean", *row)
     means = [f"{100 * results.mean(method, categories):.1f}" for method in METHODS]
     table.add_row("all", "mean", "", *means, style="bold")
     console.print(table)
+    console.print(LEGEND, highlight=False)
 
-    console.print(
-        "\nDifference of mean AUROC in points, paired bootstrap over places and seeds, 95 %:"
-    )
     comparisons = {}
-    for method, baseline in (
-        (TRANSFER, PRETRAINED),
-        (SCRATCH, UNTRAINED),
-        (TRANSFER, SCRATCH),
-    ):
-        for scope in ("all", *categories):
+    for method, baseline in ((TRANSFER, PRETRAINED), (SCRATCH, UNTRAINED), (TRANSFER, SCRATCH)):
+        table = Table(
+            "category", "points", "95 % interval", "", title=f"{method} against {baseline}"
+        )
+        for scope in (*categories, "all"):
             chosen = categories if scope == "all" else [scope]
             difference = results.compare(method, baseline, chosen)
             comparisons[f"{method} - {baseline} | {scope}"] = difference
-            mean, low, high = (100 * value for value in difference)
+            mean, low, high = (f"{100 * value:+.1f}" for value in difference)
             style = {"below": "red", "above": "green"}.get(difference.verdict, "")
-            name = f"{method} against {baseline}" if scope == "all" else f"    {scope}"
-            console.print(
-                f"  {name:<58} {mean:+5.1f}  [{low:+5.1f}, {high:+5.1f}]  {difference.verdict}",
-                style=style,
-                highlight=False,
-            )
+            table.add_row(scope, mean, f"{low} to {high}", difference.verdict, style=style)
+        console.print(table)
+    final = comparisons[f"{TRANSFER} - {PRETRAINED} | all"]
+    mean, low, high = (f"{100 * value:+.1f}" for value in final)
+    seeds = len(results.scores[TRANSFER, categories[0]])
+    console.print(
+        f"{TRANSFER} is {'' if final.verdict == 'below' else 'not '}below {PRETRAINED}: "
+        f"{mean} points of AUROC, {low} to {high} ({seeds} seeds).",
+        style="bold",
+        highlight=False,
+    )
     return comparisons
 
 

@@ -134,7 +134,7 @@ def _plan(images: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, Tensor, Ten
     bad_source = (source_index < 0) | (source_index >= n)
     status = torch.where(cut_meets & canvas_meets & ~far & ~bad_source, status, Status.NO_PLACE)
     status = torch.where((box[:, 2:] <= 0).any(1), Status.EMPTY, status)
-    finite = angle.isfinite() & jitter.isfinite().all(1)
+    finite = angle.isfinite() & (jitter.abs() <= 1e6).all(1)
     status = torch.where(finite, status, Status.NOT_FINITE)
     status = torch.where(apply, status, Status.GATED)
     return status, box, target, canvas

@@ -20,7 +20,7 @@ Keys = Tensor | Sequence[int] | None
 class KeyedTransform(nn.Module):
     """A transform whose draws depend on keys alone.
 
-    Subclasses implement `make_params` and `apply`; `forward` is the one way in.
+    Subclasses implement `make_params` and `apply_params`; `forward` is the one way in.
     """
 
     def __init__(self, name: str, stream: int) -> None:
@@ -34,7 +34,7 @@ class KeyedTransform(nn.Module):
         raise NotImplementedError
 
     def apply_params(self, images: Tensor, params: Any) -> tuple[Tensor, ...]:
-        """Apply parameters to a batch (N, C, H, W); pure."""
+        """Apply parameters to a batch (N, C, H, W); draws nothing."""
         raise NotImplementedError
 
     def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
@@ -81,6 +81,14 @@ def check_range(
         limit = f" with {low} <= low <= high <= {high}" if math.isfinite(high) else ""
         raise ValueError(wording(op, name, f"be a range (low, high){limit}", value))
     return pair
+
+
+def check_pixels(op: str, name: str, value: Sequence[int], high: int) -> tuple[int, int]:
+    """A pair of integers ``1 <= value[0] <= value[1] <= high``."""
+    pair = check_range(op, name, value, 1, high)
+    if any(int(side) != side for side in pair):
+        raise ValueError(wording(op, name, "hold whole numbers", value))
+    return int(pair[0]), int(pair[1])
 
 
 def check_aspect(op: str, value: Sequence[float]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
     check_aspect,
+    check_pixels,
     check_probability,
     check_range,
 )
@@ -138,20 +139,19 @@ class Confetti(_RectangleTransform):
         stream: int = 0,
     ) -> None:
         super().__init__("confetti", stream)
-        self.pieces = check_range("Confetti", "pieces", pieces, 1, 1000)
-        self.side = check_range("Confetti", "side", side, 1, 1 << 20)
+        self.pieces = check_pixels("Confetti", "pieces", pieces, 1000)
+        self.side = check_pixels("Confetti", "side", side, 1 << 20)
         self.p = check_probability("Confetti", p)
 
     def make_params(self, keys: Tensor, images: Tensor) -> RectangleParams:
         """Draw the pieces; those beyond a sample's number, or too large for it, are empty."""
         n, channels, height, width = images.shape
-        most = int(self.pieces[1])
+        low, most = self.pieces
         bits = philox(keys, self.stream, 4 * most + 2)
         gate = (bits[:, 0].double() + 0.5) * 2.0**-32 < self.p
-        low = int(self.pieces[0])
         number = low + ((most - low + 1) * bits[:, 1] >> 32)
         draws = bits[:, 2:].reshape(n, most, 4)
-        sides = int(self.side[0]) + (int(self.side[1] - self.side[0] + 1) * draws[..., :2] >> 32)
+        sides = self.side[0] + ((self.side[1] - self.side[0] + 1) * draws[..., :2] >> 32)
         limit = torch.stack([height - sides[..., 0], width - sides[..., 1]], dim=2)
         corner = (limit + 1).clamp(min=1) * draws[..., 2:] >> 32
         exists = torch.arange(most, device=keys.device) < number[:, None]

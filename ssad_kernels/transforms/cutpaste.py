@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssad_kernels._errors import wording
+from ssad_kernels._status import Status
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
     CutPasteLaw,
@@ -21,6 +22,7 @@ from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
     check_aspect,
+    check_pixels,
     check_probability,
     check_range,
 )
@@ -28,7 +30,7 @@ from ssad_kernels.transforms._base import (
 
 def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, ...]:
     strengths = (float(jitter),) * 4 if isinstance(jitter, (int, float)) else tuple(jitter)
-    if len(strengths) != 4 or not all(0.0 <= s < float("inf") for s in strengths):
+    if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
         must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
         raise ValueError(wording(op, "jitter", must, jitter))
     if strengths[3] > 0.5:
@@ -91,7 +93,8 @@ class CutPaste(_LawTransform):
         tensors (N, C, H, W) or (C, H, W), tv_tensors, or NumPy arrays (H, W, C), C = 1...4; uint8,
         or floats with white = 1. They come back in kind, with masks (N, 1, H, W), (1, H, W) or
         (H, W, 1) bool. ``keys`` are rows from `make_keys`, one per image; without them the draws
-        come from torch's generator. ``params`` replays what `make_params` gave.
+        come from torch's generator. ``params`` replays what `make_params` gave. In a ``v2.Compose``
+        pass tv_tensors, so that later transforms know image and mask; labels go beside it.
 
     Gradient: none. Determinism: the same keys give the same result in any batch and worker.
     """
@@ -157,13 +160,11 @@ class CutPasteScar(_LawTransform):
         stream: int = 0,
     ) -> None:
         op = type(self).__name__
-        low_length, high_length = check_range(op, "length", length, 1, 1 << 20)
-        low_width, high_width = check_range(op, "width", width, 1, 1 << 20)
         law = CutPasteLaw(
             p=check_probability(op, p),
             scar=True,
-            length=(int(low_length), int(high_length)),
-            width=(int(low_width), int(high_width)),
+            length=check_pixels(op, "length", length, 1 << 20),
+            width=check_pixels(op, "width", width, 1 << 20),
             angle=check_range(op, "rotation", rotation, -360.0, 360.0),
             jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
         )
@@ -177,8 +178,9 @@ class CutPaste3Way(nn.Module):
         cutpaste: default `CutPaste` with the paper's values.
         scar: default `CutPasteScar` with the paper's values.
         output: "batch" returns ``(images, labels)``: (3N, C, H, W), first all originals, then all
-            CutPaste, then all scars, and (3N,) int64 labels 0, 1, 2. "triplet" returns the three
-            images ``(normal, cutpaste, scar)``, each of the kind of the input.
+            CutPaste, then all scars, and (3N,) int64 labels 0, 1, 2; an image in which nothing was
+            pasted (p below 1, or a patch that does not fit) has label 0. "triplet" returns the
+            three images ``(normal, cutpaste, scar)``, each of the kind of the input.
 
     Raises:
         ValueError: for another ``output``.
@@ -209,9 +211,13 @@ class CutPaste3Way(nn.Module):
         n = batch.shape[0]
         # One block of memory, so that the parts are pasted in place and need no concatenation.
         tripled = torch.cat([batch, batch, batch])
-        for transform, part in ((self.cutpaste, tripled[n : 2 * n]), (self.scar, tripled[2 * n :])):
-            cut_paste_keyed_(part, keys, transform.law, stream=transform.stream)
+        labels = [torch.zeros(n, dtype=torch.int64, device=batch.device)]
+        for label, transform in enumerate((self.cutpaste, self.scar), start=1):
+            part = tripled[label * n : (label + 1) * n]
+            status = cut_paste_keyed_(
+                part, keys, transform.law, stream=transform.stream, return_status=True
+            )[2]
+            labels.append(label * ((status == Status.APPLIED) | (status == Status.CLIPPED)))
         if self.output == "triplet":
-            return tuple(restore(part) for part in tripled.chunk(3)) if n else (images,) * 3
-        labels = torch.arange(3, device=batch.device).repeat_interleave(n)
-        return tripled, labels
+            return tuple(restore(part) for part in tripled.split(n)) if n else (images,) * 3
+        return tripled, torch.cat(labels)

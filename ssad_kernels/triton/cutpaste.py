@@ -90,7 +90,7 @@ def _cut_paste_plan_kernel(
     is_finite = tl.abs(degrees) < float("inf")
     for k in tl.static_range(4):
         factor = tl.load(jitter + 4 * row + k, mask=mask, other=0.0)
-        is_finite = is_finite & (tl.abs(factor) < float("inf"))
+        is_finite = is_finite & (tl.abs(factor) <= 1e6)
     source = tl.load(source_index + row, mask=mask, other=0)
     box_y = tl.load(source_box + 4 * row, mask=mask, other=0)
     box_x = tl.load(source_box + 4 * row + 1, mask=mask, other=0)

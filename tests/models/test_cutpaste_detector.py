@@ -198,13 +198,26 @@ def test_density_score_ranks_as_the_distance() -> None:
 def test_both_views_count_when_features_outnumber_images() -> None:
     features = torch.randn(40, 10, dtype=torch.float64) @ torch.randn(10, 100, dtype=torch.float64)
     odds = torch.randn(40, dtype=torch.float64)
-    detector = inference.fit(inference.Views(features[:32], odds[:32]))
+    labels = torch.tensor([0] * 32 + [1] * 4 + [2] * 4)
+    proxy = inference.Proxy(torch.cat([odds[:32], odds[32:] + 100]), labels)
+    detector = inference.fit(features[:32], proxy)
+    assert float(detector.weight) == 1.0
     unseen = inference.Views(features[32:], odds[32:])
-    # Held-out images look as far away as these, so nothing here is more than a few deviations out.
-    assert inference.score(unseen, detector).abs().max() < 8
+    # Held-out images look as far away as these: nothing is more than a few deviations out.
     plain = inference.score(unseen, detector)
+    assert plain.abs().max() < 8
     odd = inference.score(unseen._replace(odds=odds[32:] + 10 * odds[:32].std()), detector)
     torch.testing.assert_close(odd - plain, torch.full((8,), 10.0, dtype=torch.float64))
     elsewhere = features[32:] + torch.randn(8, 100, dtype=torch.float64)
     far = inference.score(unseen._replace(features=elsewhere), detector)
     assert (far > plain).all()
+
+
+def test_a_head_that_learned_nothing_has_no_say() -> None:
+    features, labels = torch.randn(16, 3), torch.tensor([0, 0, 1, 2] * 10)
+    weights = []
+    # AUROC 1, 3/4 (half the augmented images above all normal ones, half among them), 1/2, 0.
+    for augmented in ((9.0, 9.0), (9.0, 0.0), (0.0, 0.0), (-9.0, -9.0)):
+        odds = torch.tensor([1.0, -1.0, *augmented] * 10)
+        weights.append(float(inference.fit(features, inference.Proxy(odds, labels)).weight))
+    assert weights == pytest.approx([1.0, 0.25, 0.0, 0.0])

@@ -78,7 +78,7 @@ def test_bootstrap_sees_a_clear_difference_and_no_other() -> None:
     assert difference.mean == pytest.approx(0.2, abs=0.02)
     assert evaluate.paired_bootstrap(base, better).verdict == "below"
     alike = [[0.4 + noise() for _ in range(3)] for _ in range(4)]
-    assert evaluate.paired_bootstrap(alike, base).verdict == "not distinguishable"
+    assert evaluate.paired_bootstrap(alike, base).verdict == "unclear"
     assert evaluate.paired_bootstrap(alike, base) == evaluate.paired_bootstrap(alike, base)
 
 

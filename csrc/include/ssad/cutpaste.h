@@ -22,7 +22,7 @@ enum JitterOp : int8_t { kBrightness = 0, kContrast = 1, kSaturation = 2, kHue =
 
 // What is to be done for one sample, with every coordinate checked: a kernel can trust it.
 struct CutPastePlan {
-  Status status;                       // nothing is done unless kApplied (+ kClipped)
+  Status status;                       // nothing is done unless kApplied or kClipped
   int64_t source;                      // image to cut from
   int64_t box_y, box_x, box_h, box_w;  // as asked for
   int64_t cut_y, cut_x, cut_h, cut_w;  // the part of the box inside the source image
@@ -41,7 +41,7 @@ struct CutPasteSize {
 };
 
 // Planes of the arithmetic type start on cache lines: a vector that straddles two costs double.
-inline int64_t work_stride(int64_t pixels) { return (pixels + 15) / 16 * 16; }
+static inline int64_t work_stride(int64_t pixels) { return (pixels + 15) / 16 * 16; }
 
 // Fills plans[0..n).
 CutPasteSize plan_cut_paste(const ImageView& images, const CutPasteParams& params,

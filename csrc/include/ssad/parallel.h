@@ -12,7 +12,7 @@ void parallel_for(int64_t n, int64_t threads,
                   void (*body)(void* context, int64_t worker, int64_t i), void* context);
 
 // Threads worth starting: one per millisecond of work at least.
-inline int64_t useful_threads(int64_t threads, double nanoseconds) {
+static inline int64_t useful_threads(int64_t threads, double nanoseconds) {
   const auto most = 1 + static_cast<int64_t>(nanoseconds * 1e-6);
   return threads < most ? threads : most;
 }

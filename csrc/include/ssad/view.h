@@ -7,7 +7,7 @@ namespace ssad {
 
 enum class Dtype : int32_t { kUInt8, kFloat16, kBFloat16, kFloat32, kFloat64 };
 
-inline int64_t element_size(Dtype dtype) {
+static inline int64_t element_size(Dtype dtype) {
   switch (dtype) {
     case Dtype::kUInt8: return 1;
     case Dtype::kFloat16:
@@ -33,7 +33,7 @@ enum Status : int8_t {
   kEmpty = 3,
   kNotConverged = 4,
   kNotFinite = 5,
-  kClipped = 16,  // added to kApplied
+  kClipped = 16,
 };
 
 }  // namespace ssad

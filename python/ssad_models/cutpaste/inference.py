@@ -22,18 +22,32 @@ class Views(NamedTuple):
     odds: torch.Tensor
 
 
+class Proxy(NamedTuple):
+    """How the head does on images held out from training, see `fit`.
+
+    Attributes:
+        odds: (M,) log-odds, see `log_odds`.
+        labels: (M,) int64, 0 normal, others augmented; both kinds must occur.
+    """
+
+    odds: torch.Tensor
+    labels: torch.Tensor
+
+
 class Detector(NamedTuple):
-    """Fitted on normal images, see `fit`. All statistics are float64.
+    """Fitted without any anomalous image, see `fit`. All statistics are float64.
 
     Attributes:
         density: The Gaussian of the features.
-        distance: (2,) mean and standard deviation of the log-distances of normal images held out.
-        odds: (2,) the same of the log-odds of all normal images.
+        distance: (2,) mean and standard deviation of the log-distances of held-out normal images.
+        odds: (2,) the same of their log-odds.
+        weight: () weight of the log-odds in the score, 0..1.
     """
 
     density: GaussianFit
     distance: torch.Tensor
     odds: torch.Tensor
+    weight: torch.Tensor
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
@@ -64,36 +78,42 @@ def _moments(score: torch.Tensor) -> torch.Tensor:
     return torch.stack([mean, deviation.clamp_min(1e-12)])
 
 
-def fit(views: Views, folds: int = 4) -> Detector:
-    """Fit a detector on what the network says about normal images, without augmentation.
+def fit(features: torch.Tensor, proxy: Proxy, folds: int = 4) -> Detector:
+    """Fit a detector to normal images and to the proxy task.
 
     Distances are standardised by those of held-out images, fold by fold: with more features than
     images a Gaussian puts all images that it was fitted on at about the same distance, and any
     other far outside.
 
+    The head is trusted as far as it has learned its task: with A the AUROC of the log-odds on
+    held-out augmented against normal images, its weight is (2A - 1)², 1 for a sure head and 0 for
+    one that guesses.
+
     Args:
-        views: Of at least 2 · folds images.
+        features: (N, D) pooled features of plain normal images, N at least 2 · folds.
+        proxy: The head's verdicts on images that it was not trained on.
         folds: Number of parts that are held out in turn.
 
     Returns:
-        The detector, on the device of the views; its Gaussian is fitted on all images.
+        The detector, on the device of the features; its Gaussian is fitted to all images.
     """
-    fold = torch.arange(len(views.features), device=views.features.device) % folds
+    fold = torch.arange(len(features), device=features.device) % folds
     held_out = [
-        density_score(views.features[fold == k], gaussian_fit(views.features[fold != k]))
-        for k in range(folds)
+        density_score(features[fold == k], gaussian_fit(features[fold != k])) for k in range(folds)
     ]
-    return Detector(
-        gaussian_fit(views.features), _moments(torch.cat(held_out)), _moments(views.odds)
-    )
+    normal, augmented = (proxy.odds[(proxy.labels > 0) == side] for side in (False, True))
+    skill = (augmented[:, None] - normal[None, :]).double().sign().mean().clamp_min(0)
+    density = gaussian_fit(features)
+    return Detector(density, _moments(torch.cat(held_out)), _moments(normal), skill**2)
 
 
 def score(views: Views, detector: Detector) -> torch.Tensor:
-    """Anomaly score (N,), float64: the sum of both views in units of their spread on normal images.
+    """Anomaly score (N,), float64: both views in units of their spread on normal images, summed.
 
     The density alone (`density_score`) is the paper's score. It is blind to what normal images vary
     in anyway, and the head is blind to what pasting never does, such as blur; the sum misses less
-    than either.
+    than either. The log-odds count by the detector's weight.
     """
     distance = density_score(views.features, detector.density)
-    return _standardize(distance, detector.distance) + _standardize(views.odds, detector.odds)
+    odds = _standardize(views.odds, detector.odds)
+    return _standardize(distance, detector.distance) + detector.weight * odds
