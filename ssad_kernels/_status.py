@@ -23,9 +23,14 @@ class Status(enum.IntEnum):
     CLIPPED = 16  # applied, but the patch or its canvas reached beyond the image
 
 
+def is_applied(status: Tensor) -> Tensor:
+    """Whether each sample was applied, clipped or whole; bool of the shape of ``status``."""
+    return status % Status.CLIPPED.value == Status.APPLIED.value
+
+
 def raise_for_status(op: str, status: Tensor) -> None:
     """Raise RuntimeError if a sample could not be applied; waits for the device."""
-    bad = (status != Status.APPLIED) & (status != Status.GATED) & (status != Status.CLIPPED)
+    bad = ~is_applied(status) & (status != Status.GATED.value)
     if bad.any():
         index = int(bad.nonzero()[0, 0])
         name = Status(int(status[index])).name

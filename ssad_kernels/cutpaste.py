@@ -117,6 +117,8 @@ class CutPasteParams(NamedTuple):
         fields = []
         for (name, dtype, tail), value, default in zip(PARAM_ROWS, given, neutral, strict=True):
             field = torch.as_tensor(default if value is None else value, device=where)
+            if field.numel() == 0:
+                field = field.reshape(n, *tail).to(dtype)
             if field.is_floating_point() and not dtype.is_floating_point and value is not None:
                 check_dtype("CutPasteParams.of", name, field, [dtype])
             check_shape("CutPasteParams.of", name, field, (n, *tail))

@@ -80,7 +80,7 @@ def check(call: Callable[[], Any], error: type[Exception], message: str) -> None
         (
             torch.zeros(2, 3, 0, 8),
             ValueError,
-            "must have at least one pixel, (N, C, H, W), got (2, 3, 0, 8)",
+            "must have at least one pixel, (N, C, H, W), and sides below 2²⁴, got (2, 3, 0, 8)",
         ),
         (images(requires_grad=True), ValueError, "must not require a gradient, got True"),
     ],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssad_kernels._errors import wording
-from ssad_kernels._status import Status
+from ssad_kernels._status import is_applied
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
     CutPasteLaw,
@@ -217,7 +217,7 @@ class CutPaste3Way(nn.Module):
             status = cut_paste_keyed_(
                 part, keys, transform.law, stream=transform.stream, return_status=True
             )[2]
-            labels.append(label * ((status == Status.APPLIED) | (status == Status.CLIPPED)))
+            labels.append(label * is_applied(status).long())
         if self.output == "triplet":
             return tuple(restore(part) for part in tripled.split(n)) if n else (images,) * 3
         return tripled, torch.cat(labels)
