@@ -18,7 +18,14 @@ from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
 from ssad_kernels._op import define_op
 
 # Streams below 256 are the library's: one number per transform, plus 256 times the `stream` option.
-STREAMS: Final = {"cut_paste": 1, "scar": 2, "cutout": 4, "confetti": 5, "colours": 128}
+STREAMS: Final = {
+    "cut_paste": 1,
+    "scar": 2,
+    "cutout": 4,
+    "confetti": 5,
+    "colours": 128,
+    "crop": 255,  # of the models
+}
 MAX_STREAM: Final = 1 << 16
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from ssad_kernels import philox
-
-# A stream of random numbers of its own, apart from those of `ssad_kernels.transforms`.
-_STREAM = 255
+from ssad_kernels.random import STREAMS, philox
 
 
 def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 0) -> torch.Tensor:
@@ -35,7 +32,7 @@ def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 
         must = f"be at most {min(shape) + 2 * pad} and `pad` less than {min(shape)}"
         msg = f"random_crop: `size` must {must}, got {size} and {pad}"
         raise ValueError(msg)
-    draws = philox(keys, _STREAM, 2)
+    draws = philox(keys, STREAMS["crop"], 2)
     steps = torch.arange(size, device=images.device)
     indices = []
     for axis, side in enumerate(shape):
