@@ -103,23 +103,23 @@ class CutPasteParams(NamedTuple):
             ValueError: for a wrong shape.
         """
         box = torch.as_tensor(source_box, device=device)
-        n, where = len(box), box.device
-        given = (source_index, box, target, angle, jitter, order, apply)
-        neutral = (
-            torch.arange(n),
+        n = len(box)
+        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1)
+        given = (
+            torch.arange(n) if source_index is None else source_index,
             box,
-            box,  # a target must be given
-            torch.zeros(n),
-            torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1),
-            torch.arange(4).repeat(n, 1),
-            torch.ones(n),
+            target,
+            torch.zeros(n) if angle is None else angle,
+            neutral if jitter is None else jitter,
+            torch.arange(4).repeat(n, 1) if order is None else order,
+            torch.ones(n, dtype=torch.bool) if apply is None else apply,
         )
         fields = []
-        for (name, dtype, tail), value, default in zip(PARAM_ROWS, given, neutral, strict=True):
-            field = torch.as_tensor(default if value is None else value, device=where)
-            if field.numel() == 0:
+        for (name, dtype, tail), value in zip(PARAM_ROWS, given, strict=True):
+            field = torch.as_tensor(value, device=box.device)
+            if field.numel() == 0:  # an empty list has no dtype and one dimension
                 field = field.reshape(n, *tail).to(dtype)
-            if field.is_floating_point() and not dtype.is_floating_point and value is not None:
+            if field.is_floating_point() and not dtype.is_floating_point:
                 check_dtype("CutPasteParams.of", name, field, [dtype])
             check_shape("CutPasteParams.of", name, field, (n, *tail))
             fields.append(field.to(dtype))
