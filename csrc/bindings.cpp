@@ -7,7 +7,6 @@
 
 #include <array>
 #include <new>
-#include <tuple>
 
 #include "cpu/kernels.h"
 #include "ssad/cutpaste.h"
@@ -33,23 +32,20 @@ ssad::ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>&
           strides[2],       strides[3]};
 }
 
-// p, scar, area, aspect, length, width, angle, jitter, other_source
-using Range = std::array<double, 2>;
-using Pixels = std::array<int64_t, 2>;
-using Law =
-    std::tuple<double, bool, Range, Range, Pixels, Pixels, Range, std::array<double, 4>, bool>;
+// p, scar, area (low, high), aspect, length, width, angle, jitter (4), other_source
+using Law = std::array<double, 17>;
 
-ssad::CutPasteLaw law_of(const Law& law) {
-  const auto& [p, scar, area, aspect, length, width, angle, jitter, other_source] = law;
-  return {p,
-          scar,
-          {area[0], area[1]},
-          {aspect[0], aspect[1]},
-          {length[0], length[1]},
-          {width[0], width[1]},
-          {angle[0], angle[1]},
-          {jitter[0], jitter[1], jitter[2], jitter[3]},
-          other_source};
+ssad::CutPasteLaw law_of(const Law& x) {
+  const auto pixels = [&](int i) { return static_cast<int64_t>(x[i]); };
+  return {x[0],
+          x[1] != 0.0,
+          {x[2], x[3]},
+          {x[4], x[5]},
+          {pixels(6), pixels(7)},
+          {pixels(8), pixels(9)},
+          {x[10], x[11]},
+          {x[12], x[13], x[14], x[15]},
+          x[16] != 0.0};
 }
 
 void need(bool had_memory) {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast kernels for self-supervised visual anomaly detection, as torch operators."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from ssad_kernels._backend import use_backend
 from ssad_kernels._op import backends
 from ssad_kernels._status import Status
@@ -14,6 +16,11 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
+
+try:
+    __version__ = version("ssad-kernels")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"
 
 __all__ = [
     "CutPasteLaw",

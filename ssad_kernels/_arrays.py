@@ -16,7 +16,7 @@ from ssad_kernels._errors import wording
 Restore = Callable[[Tensor], Any]
 
 
-def as_batch(op: str, images: object) -> tuple[Tensor, Restore, Restore]:
+def as_batch(op: str, images: Any) -> tuple[Tensor, Restore, Restore]:
     """View images of any accepted kind as a batch.
 
     Args:
@@ -33,12 +33,16 @@ def as_batch(op: str, images: object) -> tuple[Tensor, Restore, Restore]:
     """
     if isinstance(images, np.ndarray):
         if images.ndim != 3:
-            raise ValueError(wording(op, "images", "have shape (H, W, C)", images.shape))
+            raise ValueError(
+                wording(op, "images", "have shape (H, W, C), grey ones too", images.shape)
+            )
         if not images.flags.writeable or min(images.strides) < 0:
             images = images.copy()  # torch cannot hold it
-        return torch.from_numpy(images).permute(2, 0, 1).unsqueeze(0), _to_numpy, _to_numpy
+        # Views cost a tenth in NumPy of what they cost in torch.
+        batch = torch.from_numpy(images.transpose(2, 0, 1)[np.newaxis])
+        return batch, _to_numpy, _to_numpy
     if not isinstance(images, Tensor):
-        must = "be a tensor or a NumPy array (PIL images: use torchvision's PILToTensor first)"
+        must = "be a tensor or a NumPy array (PIL images: torchvision's v2.ToImage first)"
         raise TypeError(wording(op, "images", must, type(images).__name__))
     if images.dim() not in (3, 4):
         must = "have shape (N, C, H, W) or (C, H, W)"
@@ -56,11 +60,11 @@ def _same(batch: Tensor) -> Tensor:
 
 
 def _first(batch: Tensor) -> Tensor:
-    return batch[0]
+    return batch.squeeze(0)
 
 
 def _to_numpy(batch: Tensor) -> Any:
-    return batch[0].permute(1, 2, 0).numpy()
+    return batch.numpy()[0].transpose(1, 2, 0)
 
 
 def _tv_batch(batch: Tensor, like: Tensor, is_single: bool) -> tuple[Tensor, Restore, Restore]:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,18 +36,24 @@ _lock = threading.Lock()
 
 def _load_native() -> tuple[Any, str]:
     try:
-        from ssad_kernels import _native
+        native = importlib.import_module("ssad_kernels._native")
     except ImportError as error:
         if os.environ.get("SSAD_REQUIRE_NATIVE") == "1" or "SSAD_CPU_LEVEL" in str(error):
             raise
-        reason = f"the C++ extension could not be loaded ({error})"
+        why = str(error)
+        if (Path(__file__).parent.parent / "CMakeLists.txt").exists():
+            why += (
+                "; this is the source tree: start Python in another folder to get the installed "
+                "package, or build the extension here, see CONTRIBUTING.md"
+            )
+        reason = f"the C++ extension could not be loaded ({why})"
         warnings.warn(
             f"ssad_kernels: {reason}; every op runs its slow reference on the CPU",
             RuntimeWarning,
             stacklevel=2,
         )
         return None, reason
-    return _native, ""
+    return native, ""
 
 
 native, native_reason = _load_native()

@@ -24,7 +24,7 @@ def cut_paste_keyed(
     strides: Sequence[int],
     keys: int,
     stream: int,
-    law: tuple[object, ...],
+    law: Sequence[float],
     mask: int,
     status: int,
     threads: int,
@@ -36,7 +36,7 @@ def sample_cut_paste(
     stream: int,
     height: int,
     width: int,
-    law: tuple[object, ...],
+    law: Sequence[float],
     out: Sequence[int],
     /,
 ) -> None: ...

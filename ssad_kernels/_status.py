@@ -12,15 +12,24 @@ class Status(enum.IntEnum):
     """Per-sample outcome of an augmentation, returned as int8.
 
     A sample that is not applied comes back bit-identical, with an all-zero mask.
+
+    Attributes:
+        APPLIED: the patch was pasted whole.
+        GATED: nothing was drawn for it, with probability 1 - p.
+        NO_PLACE: the patch or its place lies outside the image, or does not fit.
+        EMPTY: the patch has no pixel.
+        NOT_CONVERGED: reserved for solvers that stop early.
+        NOT_FINITE: an angle is not finite, or a jitter is not within ±1e6.
+        CLIPPED: applied, but the patch or its canvas reached beyond the image.
     """
 
     APPLIED = 0
-    GATED = 1  # not drawn, with probability 1 - p
-    NO_PLACE = 2  # the patch or its place lies outside the image, or does not fit
-    EMPTY = 3  # the patch has no pixel
+    GATED = 1
+    NO_PLACE = 2
+    EMPTY = 3
     NOT_CONVERGED = 4
-    NOT_FINITE = 5  # an angle is not finite, or a jitter is not within ±1e6
-    CLIPPED = 16  # applied, but the patch or its canvas reached beyond the image
+    NOT_FINITE = 5
+    CLIPPED = 16
 
 
 def is_applied(status: Tensor) -> Tensor:

@@ -58,6 +58,9 @@ def make_keys(
         raise ValueError(wording("make_keys", "epoch", "be in 0...4294967295", epoch))
     if seed >= 1 << 63:
         seed -= 1 << 64  # the same bits as a signed number
+    if not isinstance(sample, (int, Tensor)) and not hasattr(sample, "__index__"):
+        must = "be an integer or a tensor (N,) int64"
+        raise TypeError(wording("make_keys", "sample", must, type(sample).__name__))
     if not isinstance(sample, Tensor):
         row = [seed, epoch, operator.index(sample)]
         return torch.tensor([row], dtype=torch.int64, device=device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssad_kernels._errors import IMAGE_DTYPES
 from ssad_kernels._status import Status
 from ssad_kernels.cutpaste import CutPasteParams
-from ssad_kernels.cutpaste_law import CutPasteLaw
+from ssad_kernels.cutpaste_law import CutPasteLaw, pack_law
 from ssad_kernels.random import make_keys
 
 Arguments = tuple[Any, ...]
@@ -193,16 +193,25 @@ LAWS = {
     "rotated": CutPasteLaw(angle=(-360.0, 360.0), area=(0.0, 1.0), jitter=(3.0, 0.0, 0.5, 0.5)),
     "gated": CutPasteLaw(p=0.5, other_source=True),
 }
+PACKED_LAWS = {name: pack_law("testing", law) for name, law in LAWS.items()}
 
 
 def _sample_cut_paste_samples(device: torch.device | str) -> dict[str, Arguments]:
     ids = torch.arange(65, device=device) * 0x1_0000_0001 - 7
     keys = make_keys(-3, (1 << 32) - 1, ids)
-    found: dict[str, Arguments] = {name: (keys, 5, 64, 48, *law) for name, law in LAWS.items()}
-    found["empty-batch"] = (keys[:0], 0, 8, 8, *LAWS["gated"])
-    found["one-sample-of-one-pixel"] = (keys[:1], 65535, 1, 1, *LAWS["gated"])
-    found["strided-keys"] = (keys[::3], 1, 7, 200, *LAWS["scar"])
-    found["largest-image"] = (keys[:5], 1, (1 << 24) - 1, (1 << 24) - 1, *LAWS["paper"])
+    found: dict[str, Arguments] = {
+        name: (keys, 5, 64, 48, law) for name, law in PACKED_LAWS.items()
+    }
+    found["empty-batch"] = (keys[:0], 0, 8, 8, PACKED_LAWS["gated"])
+    found["one-sample-of-one-pixel"] = (keys[:1], 65535, 1, 1, PACKED_LAWS["gated"])
+    found["strided-keys"] = (keys[::3], 1, 7, 200, PACKED_LAWS["scar"])
+    found["largest-image"] = (
+        keys[:5],
+        1,
+        (1 << 24) - 1,
+        (1 << 24) - 1,
+        PACKED_LAWS["paper"],
+    )
     return found
 
 
@@ -210,14 +219,19 @@ def _cut_paste_keyed_samples(device: torch.device | str) -> dict[str, Arguments]
     ids = torch.arange(9, device=device)
     keys = make_keys(11, 2, ids)
     found: dict[str, Arguments] = {
-        name: (make_images(9, 3, 33, 29, device=device), keys, 3, *law)
-        for name, law in LAWS.items()
+        name: (make_images(9, 3, 33, 29, device=device), keys, 3, law)
+        for name, law in PACKED_LAWS.items()
     }
     images = make_images(9, 3, 33, 29, dtype=torch.float32, layout="channels_last", device=device)
-    found["channels_last"] = (images, keys, 3, *LAWS["rotated"])
-    found["empty-batch"] = (images[:0].clone(), keys[:0], 3, *LAWS["paper"])
-    found["one-sample"] = (images[:1].clone(), keys[:1], 3, *LAWS["gated"])
-    found["too-small"] = (make_images(9, 1, 3, 3, device=device), keys, 3, *LAWS["scar"])
+    found["channels_last"] = (images, keys, 3, PACKED_LAWS["rotated"])
+    found["empty-batch"] = (images[:0].clone(), keys[:0], 3, PACKED_LAWS["paper"])
+    found["one-sample"] = (images[:1].clone(), keys[:1], 3, PACKED_LAWS["gated"])
+    found["too-small"] = (
+        make_images(9, 1, 3, 3, device=device),
+        keys,
+        3,
+        PACKED_LAWS["scar"],
+    )
     return found
 
 

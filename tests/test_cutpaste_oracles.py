@@ -115,7 +115,9 @@ def test_jitter_of_integers_equals_torchvision_on_floats_rounded_once(functional
     images = make_images(2, 3, 21, 17)
     floats = jittered_by_torchvision(functional, images.double() / 255.0, factors, order)
     difference = (jittered(images, factors, order).double() - 255.0 * floats).abs()
-    assert difference.max() <= 0.5 + 255 * 4e-6
+    # Steps work in sixty-fourths of a level, unless a factor is beyond 0...2.
+    is_mild = all(0.0 <= factor < 2.0 for factor in factors[:3])
+    assert difference.max() <= 0.5 + (0.1 if is_mild else 255 * 4e-6)
 
 
 @pytest.mark.parametrize("code", range(4), ids=["brightness", "contrast", "saturation", "hue"])

@@ -237,6 +237,10 @@ STRENGTHS = "be one number >= 0, or four (brightness, contrast, saturation, hue)
         (CutPaste, "area", (0.2, 0.1), within(0.0, 1.0)),
         (CutPaste, "area", (0.1, NAN), within(0.0, 1.0)),
         (CutPaste, "area", (0.1, 0.2, 0.3), within(0.0, 1.0)),
+        (CutPaste, "area", 0.1, within(0.0, 1.0)),
+        (CutPaste, "jitter", None, STRENGTHS),
+        (CutPaste, "p", None, "be in 0...1"),
+        (CutPasteScar, "length", 10, within(1, 1048576)),
         (CutPaste, "aspect", (0.0, 2.0), within(0.001, 1000.0)),
         (CutPaste, "aspect", (2.0, 3.0), "contain 1"),
         (CutPaste, "rotation", (-400, 0), within(-360.0, 360.0)),
@@ -269,7 +273,15 @@ def test_options_of_transforms(transform, option, value, must):
 
 
 TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti()]
-KIND = "be a tensor or a NumPy array (PIL images: use torchvision's PILToTensor first)"
+KIND = "be a tensor or a NumPy array (PIL images: torchvision's v2.ToImage first)"
+
+
+def _who(transform: Any, is_metadata: bool) -> str:
+    """Dtypes and shapes are checked once: by the op, where a transform has one."""
+    has_op = isinstance(transform, (CutPaste, CutPasteScar))
+    return "cut_paste_keyed" if has_op and is_metadata else type(transform).__name__
+
+
 CHANNELS = "have 1 to 4 channels, (N, C, H, W)"
 
 
@@ -279,14 +291,15 @@ CHANNELS = "have 1 to 4 channels, (N, C, H, W)"
     [
         ("an image", TypeError, KIND, "str"),
         (torch.zeros(8, 8), ValueError, "have shape (N, C, H, W) or (C, H, W)", "(8, 8)"),
-        (np.zeros((8, 8)), ValueError, "have shape (H, W, C)", "(8, 8)"),
+        (np.zeros((8, 8)), ValueError, "have shape (H, W, C), grey ones too", "(8, 8)"),
         (np.zeros((8, 8, 5)), ValueError, CHANNELS, "(1, 5, 8, 8)"),
         (torch.zeros(5, 8, 8), ValueError, CHANNELS, "(1, 5, 8, 8)"),
         (images(dtype=torch.int64), TypeError, f"have dtype {DTYPES}", "int64"),
     ],
 )
 def test_images_of_transforms(transform, given, error, must, got):
-    message = f"{type(transform).__name__}: `images` must {must}, got {got}"
+    is_metadata = must == CHANNELS or must.startswith("have dtype")
+    message = f"{_who(transform, is_metadata)}: `images` must {must}, got {got}"
     check(lambda: transform(given), error, message)
 
 
@@ -302,7 +315,8 @@ def test_images_of_transforms(transform, given, error, must, got):
     ],
 )
 def test_keys_of_transforms(transform, keys, error, must, got):
-    message = f"{type(transform).__name__}: `keys` must {must}, got {got}"
+    is_metadata = must in ("have dtype int64", "have shape (N, 3)")
+    message = f"{_who(transform, is_metadata)}: `keys` must {must}, got {got}"
     check(lambda: transform(images(), keys), error, message)
 
 
@@ -320,9 +334,9 @@ def test_rotation_asks_for_square_images():
     check(
         lambda: Rotation()(torch.zeros(2, 3, 8, 8, dtype=torch.int32)),
         TypeError,
-        "Rotation: `images` must be an image tensor, got torch.int32",
+        f"Rotation: `images` must have dtype {DTYPES}, got int32",
     )
-    check(lambda: Rotation()("x"), TypeError, "Rotation: `images` must be an image tensor, got str")
+    check(lambda: Rotation()("x"), TypeError, f"Rotation: `images` must {KIND}, got str")
 
 
 def test_keyed_data():

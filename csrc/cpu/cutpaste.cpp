@@ -60,9 +60,9 @@ void cut(void* context, int64_t worker, int64_t i) {
     }
   }
   if (plan.steps == 0) return;
-  auto* work =
-      reinterpret_cast<typename P::Compute*>(job.scratch.work + worker * job.scratch.work_bytes);
-  (images.c >= 3 ? jitter_patch<P, true> : jitter_patch<P, false>)(plan, patch, work);
+  char* work = job.scratch.work + worker * job.scratch.work_bytes;
+  if (is_mild(plan)) return jitter_colours<P>(plan, images.c, patch, work);
+  jitter_colours<typename P::Wide>(plan, images.c, patch, work);
 }
 
 // Copies the part of an unrotated patch that lies in the image; returns whether there is one.

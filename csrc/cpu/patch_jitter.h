@@ -28,6 +28,16 @@ struct Run {
   int64_t count;
 };
 
+// Integers add up exactly, in any order.
+template <bool kColour>
+double grey_sum(const Run<int16_t>& run) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < run.count; ++i) {
+    sum += kColour ? grey(run.r[i], run.g[i], run.b[i]) : run.r[i];
+  }
+  return sum;
+}
+
 // A float sum of a few hundred values in 16 lanes: as exact as needed, fast, and with an order that
 // does not depend on the instruction set.
 template <bool kColour, class F>
@@ -48,26 +58,26 @@ double grey_sum(const Run<F>& run) {
 }
 
 template <class F>
-void blend_plane(F* plane, int64_t count, F other, F factor, F bound) {
-  for (int64_t i = 0; i < count; ++i) plane[i] = blend(plane[i], other, factor, bound);
+void blend_plane(F* plane, int64_t count, F other, F gain, F bound) {
+  for (int64_t i = 0; i < count; ++i) plane[i] = blend(plane[i], other, gain, bound);
 }
 
 template <bool kColour, class F>
-void blend_run(const Run<F>& run, F other, F factor, F bound) {
-  blend_plane(run.r, run.count, other, factor, bound);
+void blend_run(const Run<F>& run, F other, F gain, F bound) {
+  blend_plane(run.r, run.count, other, gain, bound);
   if (!kColour) return;
-  blend_plane(run.g, run.count, other, factor, bound);
-  blend_plane(run.b, run.count, other, factor, bound);
+  blend_plane(run.g, run.count, other, gain, bound);
+  blend_plane(run.b, run.count, other, gain, bound);
 }
 
 template <class F>
-void saturate_run(const Run<F>& run, F factor, F bound) {
+void saturate_run(const Run<F>& run, F gain, F bound) {
   F* __restrict__ r = run.r, * __restrict__ g = run.g, * __restrict__ b = run.b;
   for (int64_t i = 0; i < run.count; ++i) {
     const F own = grey(r[i], g[i], b[i]);
-    r[i] = blend(r[i], own, factor, bound);
-    g[i] = blend(g[i], own, factor, bound);
-    b[i] = blend(b[i], own, factor, bound);
+    r[i] = blend(r[i], own, gain, bound);
+    g[i] = blend(g[i], own, gain, bound);
+    b[i] = blend(b[i], own, gain, bound);
   }
 }
 
@@ -85,14 +95,14 @@ void turn_hue(const Run<F>& run, F shift) {
 }
 
 template <class F>
-void hue_run(const Run<F>& run, F turns) {
-  const double fraction = turns - __builtin_floor(static_cast<double>(turns));  // [0, 1]
-  const int thirds = static_cast<int>(__builtin_floor(fraction * 3.0 + 0.5));
-  const double rest = fraction * 6.0 - thirds * 2.0;  // [-1, 1] sixths
+void hue_run(const Run<F>& run, double turns) {
+  const double circles = turns - __builtin_floor(turns);  // [0, 1]
+  const int thirds = static_cast<int>(__builtin_floor(circles * 3.0 + 0.5));
+  const double rest = circles * 6.0 - thirds * 2.0;  // [-1, 1] sixths
   // Backwards is forwards on the mirrored circle.
   const bool is_back = rest < 0.0;
   const Run<F> circle = {run.r, is_back ? run.b : run.g, is_back ? run.g : run.b, run.count};
-  const F shift = static_cast<F>(is_back ? -rest : rest);
+  const F shift = fraction<F>(is_back ? -rest : rest);
   switch ((is_back ? 3 - thirds : thirds) % 3) {
     case 0: return turn_hue<0>(circle, shift);
     case 1: return turn_hue<1>(circle, shift);
@@ -100,15 +110,21 @@ void hue_run(const Run<F>& run, F turns) {
   }
 }
 
+// Whether the gains of a plan fit `fraction<int16_t>`.
+inline bool is_mild(const CutPastePlan& plan) {
+  for (int k = 0; k < plan.steps; ++k) {
+    if (plan.step[k] != kHue && !(plan.factor[k] >= 0.0f && plan.factor[k] < 2.0f)) return false;
+  }
+  return true;
+}
+
 // One step of the plan on one run; `mean` is the mean grey of the patch, for contrast.
 template <bool kColour, class F>
-void jitter_run(const Run<F>& run, JitterOp op, F factor, F mean, F bound) {
-  switch (op) {
-    case kBrightness: return blend_run<kColour>(run, F(0), factor, bound);
-    case kContrast: return blend_run<kColour>(run, mean, factor, bound);
-    case kSaturation: return saturate_run(run, factor, bound);
-    case kHue: return hue_run(run, factor);
-  }
+void jitter_run(const Run<F>& run, JitterOp op, double factor, F mean, F bound) {
+  if (op == kHue) return hue_run(run, factor);
+  const F gain = fraction<F>(factor - 1.0);
+  if (op == kSaturation) return saturate_run(run, gain, bound);
+  blend_run<kColour>(run, op == kContrast ? mean : F(0), gain, bound);
 }
 
 // Jitters the colour planes of a cut patch, each `area` elements of P, through `work` of the same
@@ -138,16 +154,23 @@ void jitter_patch(const CutPastePlan& plan, typename P::Stored* patch, typename 
         load_plane<P>(patch + c * area + at, planes[c], count);
       }
       for (int k = first; k < next; ++k) {
-        jitter_run<kColour>(run, plan.step[k], F(plan.factor[k]), mean, F(P::kBound));
+        jitter_run<kColour>(run, plan.step[k], plan.factor[k], mean, F(P::kBound));
       }
       if (!is_last) sum += grey_sum<kColour>(run);
       for (int c = 0; is_last && c < kPlanes; ++c) {
         store_plane<P>(planes[c], patch + c * area + at, count);
       }
     }
-    mean = static_cast<F>(sum / static_cast<double>(area));
+    mean = nearest<F>(sum / static_cast<double>(area));
     is_loaded = true;
   } while (next < plan.steps);
+}
+
+template <class P>
+void jitter_colours(const CutPastePlan& plan, int64_t channels, typename P::Stored* patch,
+                    char* scratch) {
+  auto* work = reinterpret_cast<typename P::Compute*>(scratch);
+  (channels >= 3 ? jitter_patch<P, true> : jitter_patch<P, false>)(plan, patch, work);
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -4,22 +4,37 @@
 #include <cstdint>
 #include <cstring>
 
+#include "ssad/jitter.h"
 #include "ssad/level.h"
 
 namespace ssad::SSAD_LEVEL {
 
-// How a stored element becomes a number and back. `Compute` is the arithmetic type, `kBound` white.
-struct UInt8 {
+// How a stored element becomes a number and back. `Compute` is the arithmetic type, `kBound` white,
+// `Wide` the same for factors that `Compute` cannot hold.
+struct UInt8Wide {
   using Stored = uint8_t;
   using Compute = float;
+  using Wide = UInt8Wide;
   static constexpr float kBound = 255.0f;
   static float load(uint8_t x) { return static_cast<float>(x); }
   static uint8_t store(float x) { return static_cast<uint8_t>(static_cast<int32_t>(x + 0.5f)); }
 };
 
+struct UInt8 {
+  using Stored = uint8_t;
+  using Compute = int16_t;
+  using Wide = UInt8Wide;
+  static constexpr int16_t kBound = 255 << kFixedBits;
+  static int16_t load(uint8_t x) { return static_cast<int16_t>(x << kFixedBits); }
+  static uint8_t store(int16_t x) {
+    return static_cast<uint8_t>((x + (1 << (kFixedBits - 1))) >> kFixedBits);
+  }
+};
+
 struct Float32 {
   using Stored = float;
   using Compute = float;
+  using Wide = Float32;
   static constexpr float kBound = 1.0f;
   static float load(float x) { return x; }
   static float store(float x) { return x; }
@@ -28,6 +43,7 @@ struct Float32 {
 struct Float64 {
   using Stored = double;
   using Compute = double;
+  using Wide = Float64;
   static constexpr double kBound = 1.0;
   static double load(double x) { return x; }
   static double store(double x) { return x; }
@@ -48,6 +64,7 @@ inline float float_of(uint32_t bits) {
 struct BFloat16 {
   using Stored = uint16_t;
   using Compute = float;
+  using Wide = BFloat16;
   static constexpr float kBound = 1.0f;
   static float load(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
   static uint16_t store(float x) {
@@ -62,6 +79,7 @@ struct BFloat16 {
 struct Float16 {
   using Stored = uint16_t;
   using Compute = float;
+  using Wide = Float16;
   static constexpr float kBound = 1.0f;
   static float load(uint16_t x) {
     const uint32_t sign = static_cast<uint32_t>(x & 0x8000u) << 16;

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -38,32 +38,28 @@ class KeyedTransform(nn.Module):
         raise NotImplementedError
 
     def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        """Draw and apply."""
+        """Draw and apply, after checking both; a subclass whose op checks them overrides this."""
+        check_images(type(self).__name__, images)
+        check_keys(type(self).__name__, keys)
         return self.apply_params(images, self.make_params(keys, images))
 
     def forward(self, images: Any, keys: Keys = None, *, params: Any = None) -> tuple[Any, ...]:
         """See the class."""
-        batch, restore_images, restore_masks = self._as_batch(images)
+        batch, restore_images, restore_masks = as_batch(type(self).__name__, images)
         if params is None:
-            image, mask, *rest = self.apply_keys(batch, self._keys_of(batch, keys))
+            image, mask, *rest = self.apply_keys(batch, self.keys_of(batch, keys))
         else:
             image, mask, *rest = self.apply_params(batch, params)
         return (restore_images(image), restore_masks(mask), *rest)
 
-    def _as_batch(self, images: Any) -> Any:
-        name = type(self).__name__
-        found = as_batch(name, images)
-        check_images(name, found[0])
-        return found
-
-    def _keys_of(self, batch: Tensor, keys: Keys) -> Tensor:
+    def keys_of(self, batch: Tensor, keys: Keys) -> Tensor:
+        """Keys for a batch as a tensor (N, 3); drawn if none are given."""
         n, name = batch.shape[0], type(self).__name__
         if keys is None:
             return random_keys(n, device=batch.device)
         if not isinstance(keys, Tensor):
             keys = torch.tensor(keys, dtype=torch.int64, device=batch.device)
         keys = keys.reshape(1, -1) if keys.dim() == 1 else keys
-        check_keys(name, keys)
         if keys.shape[0] != n:
             must = f"have one row per image, ({n}, 3)"
             raise ValueError(wording(name, "keys", must, tuple(keys.shape)))
@@ -72,11 +68,17 @@ class KeyedTransform(nn.Module):
         return keys
 
 
+def as_numbers(value: Any) -> tuple[Any, ...]:
+    """A sequence of numbers as a tuple; an empty one for anything else."""
+    is_numbers = isinstance(value, Iterable) and all(isinstance(x, (int, float)) for x in value)
+    return tuple(value) if is_numbers else ()
+
+
 def check_range(
     op: str, name: str, value: Sequence[float], low: float, high: float
 ) -> tuple[float, float]:
     """A pair ``low <= value[0] <= value[1] <= high``; NaN fails."""
-    pair = tuple(value)
+    pair = as_numbers(value)
     if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
         limit = f" with {low} <= low <= high <= {high}" if math.isfinite(high) else ""
         raise ValueError(wording(op, name, f"be a range (low, high){limit}", value))
@@ -101,6 +103,6 @@ def check_aspect(op: str, value: Sequence[float]) -> tuple[float, float]:
 
 def check_probability(op: str, p: float) -> float:
     """A number 0...1."""
-    if not 0.0 <= p <= 1.0:
+    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
         raise ValueError(wording(op, "p", "be in 0...1", p))
     return float(p)

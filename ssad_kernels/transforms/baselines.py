@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssad_kernels._errors import IMAGE_DTYPES, wording
+from ssad_kernels._arrays import as_batch
+from ssad_kernels._errors import check_images, wording
 from ssad_kernels.cutpaste_law import CutPasteLaw, sample_cut_paste
 from ssad_kernels.random import STREAMS, philox, uniform
 from ssad_kernels.transforms._base import (
@@ -169,23 +170,21 @@ class Rotation(nn.Module):
     """The rotation task (Gidaris et al., ICLR 2018): which of four orientations is it?
 
     Call: ``transform(images, keys=None) -> (images, labels)`` with square images (N, C, H, H) or
-        (C, H, H); returns (4N, C, H, H), first all upright ones, then all turned by 90, 180 and 270
-        degrees counter-clockwise, and labels (4N,) int64 0...3. Nothing is random: ``keys`` are
-        accepted so that all proxy tasks are called alike.
+        (C, H, H), or NumPy arrays (H, H, C); returns tensors: (4N, C, H, H), first all upright
+        ones, then all turned by 90, 180 and 270 degrees counter-clockwise, and labels (4N,) int64
+        0...3. Nothing is random: ``keys`` are accepted so that all proxy tasks are called alike.
 
     Raises:
         ValueError: for images that are not square.
     """
 
-    def forward(self, images: Tensor, keys: Keys = None) -> tuple[Any, Any]:
+    def forward(self, images: Any, keys: Keys = None) -> tuple[Any, Any]:
         """See the class."""
         del keys
-        if not isinstance(images, Tensor) or images.dtype not in IMAGE_DTYPES:
-            got = getattr(images, "dtype", type(images).__name__)
-            raise TypeError(wording("Rotation", "images", "be an image tensor", got))
-        batch = images.unsqueeze(0) if images.dim() == 3 else images
-        if batch.dim() != 4 or batch.shape[2] != batch.shape[3]:
+        batch, _, _ = as_batch("Rotation", images)
+        check_images("Rotation", batch)
+        if batch.shape[2] != batch.shape[3]:
             must = "be square, (N, C, H, H)"
-            raise ValueError(wording("Rotation", "images", must, tuple(images.shape)))
+            raise ValueError(wording("Rotation", "images", must, tuple(batch.shape)))
         turned = torch.cat([torch.rot90(batch, turn, (2, 3)) for turn in range(4)])
         return turned, torch.arange(4, device=batch.device).repeat_interleave(batch.shape[0])

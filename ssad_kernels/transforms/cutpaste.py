@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ssad_kernels._arrays import as_batch
 from ssad_kernels._errors import wording
 from ssad_kernels._status import is_applied
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
@@ -21,6 +22,7 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
+    as_numbers,
     check_aspect,
     check_pixels,
     check_probability,
@@ -29,7 +31,8 @@ from ssad_kernels.transforms._base import (
 
 
 def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, ...]:
-    strengths = (float(jitter),) * 4 if isinstance(jitter, (int, float)) else tuple(jitter)
+    is_one = isinstance(jitter, (int, float))
+    strengths = as_numbers((jitter,) * 4 if is_one else jitter)
     if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
         must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
         raise ValueError(wording(op, "jitter", must, jitter))
@@ -81,7 +84,8 @@ class CutPaste(_LawTransform):
         jitter: largest change of brightness, contrast, saturation and hue; one number or four.
         rotation: range of the patch's rotation in degrees.
         p: probability with which a sample is changed at all.
-        source: "same" image, or "other": another image of the batch, whose draw then depends on it.
+        source: "same" image, or "other": another image of the batch, whose draw then depends on it;
+            a batch of one has only itself.
         inplace: write into the images given instead of into a copy.
         return_status: also return what became of each sample, (N,) int8, see `Status`.
         stream: give transforms of one class in one pipeline different numbers, 0...255.
@@ -206,8 +210,8 @@ class CutPaste3Way(nn.Module):
 
     def forward(self, images: Any, keys: Keys = None) -> tuple[Any, ...]:
         """See the class."""
-        batch, restore, _ = self.cutpaste._as_batch(images)
-        keys = self.cutpaste._keys_of(batch, keys)
+        batch, restore, _ = as_batch(type(self).__name__, images)
+        keys = self.cutpaste.keys_of(batch, keys)
         n = batch.shape[0]
         # One block of memory, so that the parts are pasted in place and need no concatenation.
         tripled = torch.cat([batch, batch, batch])

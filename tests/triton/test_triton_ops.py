@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import ssad_kernels as sk
+from ssad_kernels.cutpaste_law import pack_law
 from ssad_kernels.testing import LAWS, make_images, samples, tolerance
 
 if os.environ.get("TRITON_INTERPRET") != "1":
@@ -65,7 +66,7 @@ def test_philox_needs_several_programs() -> None:
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_sample_cut_paste_needs_several_programs(law: sk.CutPasteLaw) -> None:
     keys = sk.make_keys(2, 7, torch.arange(300))
-    check("sample_cut_paste", (keys, 40000, 31, 57, *law))
+    check("sample_cut_paste", (keys, 40000, 31, 57, pack_law("test", law)))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
