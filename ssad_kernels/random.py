@@ -58,15 +58,19 @@ def make_keys(
         raise ValueError(wording("make_keys", "epoch", "be in 0...4294967295", epoch))
     if seed >= 1 << 63:
         seed -= 1 << 64  # the same bits as a signed number
-    if not isinstance(sample, (int, Tensor)) and not hasattr(sample, "__index__"):
-        must = "be an integer or a tensor (N,) int64"
-        raise TypeError(wording("make_keys", "sample", must, type(sample).__name__))
-    if not isinstance(sample, Tensor):
+    if isinstance(sample, Tensor):
+        return _keys_of_ids(seed, epoch, sample if device is None else sample.to(device))
+    try:
         row = [seed, epoch, operator.index(sample)]
-        return torch.tensor([row], dtype=torch.int64, device=device)
-    check_dtype("make_keys", "sample", sample, [torch.int64])
-    check_shape("make_keys", "sample", sample, ("N",))
-    ids = sample.to(device) if device is not None else sample
+    except TypeError:
+        must = "be an integer or a tensor (N,) int64"
+        raise TypeError(wording("make_keys", "sample", must, type(sample).__name__)) from None
+    return torch.tensor([row], dtype=torch.int64, device=device)
+
+
+def _keys_of_ids(seed: int, epoch: int, ids: Tensor) -> Tensor:
+    check_dtype("make_keys", "sample", ids, [torch.int64])
+    check_shape("make_keys", "sample", ids, ("N",))
     return torch.stack([torch.full_like(ids, seed), torch.full_like(ids, epoch), ids], dim=1)
 
 

@@ -220,7 +220,8 @@ def test_errors(call, error, message):
         ((0, 1 << 32, 1), ValueError, "make_keys: `epoch` must be in 0...4294967295"),
         ((0, -1, 1), ValueError, "make_keys: `epoch` must be in 0...4294967295"),
         ((1 << 64, 0, 1), ValueError, "make_keys: `seed` must be a 64-bit integer"),
-        ((0, 0, 1.7), TypeError, "cannot be interpreted as an integer"),
+        ((0, 0, 1.7), TypeError, "`sample` must be an integer or a tensor .N,. int64, got float"),
+        ((0, 0, [1, 2]), TypeError, "`sample` must be an integer or a tensor .N,. int64, got list"),
         ((1.9, 0, 1), TypeError, "cannot be interpreted as an integer"),
     ],
 )
