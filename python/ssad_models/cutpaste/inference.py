@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from torch import nn
 
 from ssad_kernels import GaussianFit, gaussian_fit, gaussian_score
+from ssad_models.cutpaste.network import CutPasteNet
+
+Shrinkage = Literal["ridge", "ledoit_wolf"]
 
 
 class Views(NamedTuple):
@@ -78,7 +82,16 @@ def _moments(score: torch.Tensor) -> torch.Tensor:
     return torch.stack([mean, deviation.clamp_min(1e-12)])
 
 
-def fit(features: torch.Tensor, proxy: Proxy, folds: int = 4) -> Detector:
+def fit_density(features: torch.Tensor, shrinkage: Shrinkage = "ridge") -> Detector:
+    """Fit the paper's detector, (N, D) features of normal images: the head has no say."""
+    unscaled = torch.tensor([0.0, 1.0], dtype=torch.float64, device=features.device)
+    density = gaussian_fit(features, covariance=shrinkage)
+    return Detector(density, unscaled, unscaled.clone(), unscaled[0].clone())
+
+
+def fit(
+    features: torch.Tensor, proxy: Proxy, folds: int = 4, shrinkage: Shrinkage = "ridge"
+) -> Detector:
     """Fit a detector to normal images and to the proxy task.
 
     Distances are standardised by those of held-out images, fold by fold: with more features than
@@ -93,17 +106,19 @@ def fit(features: torch.Tensor, proxy: Proxy, folds: int = 4) -> Detector:
         features: (N, D) pooled features of plain normal images, N at least 2 · folds.
         proxy: The head's verdicts on images that it was not trained on.
         folds: Number of parts that are held out in turn.
+        shrinkage: Of the covariance.
 
     Returns:
         The detector, on the device of the features; its Gaussian is fitted to all images.
     """
     fold = torch.arange(len(features), device=features.device) % folds
     held_out = [
-        density_score(features[fold == k], gaussian_fit(features[fold != k])) for k in range(folds)
+        density_score(features[fold == k], gaussian_fit(features[fold != k], covariance=shrinkage))
+        for k in range(folds)
     ]
     normal, augmented = (proxy.odds[(proxy.labels > 0) == side] for side in (False, True))
     skill = (augmented[:, None] - normal[None, :]).double().sign().mean().clamp_min(0)
-    density = gaussian_fit(features)
+    density = gaussian_fit(features, covariance=shrinkage)
     return Detector(density, _moments(torch.cat(held_out)), _moments(normal), skill**2)
 
 
@@ -117,3 +132,80 @@ def score(views: Views, detector: Detector) -> torch.Tensor:
     distance = density_score(views.features, detector.density)
     odds = _standardize(views.odds, detector.odds)
     return _standardize(distance, detector.distance) + detector.weight * odds
+
+
+class _Density(nn.Module):
+    """A `GaussianFit` as buffers."""
+
+    mean: torch.Tensor
+
+    def __init__(self, fitted: GaussianFit) -> None:
+        super().__init__()
+        for name, tensor in fitted._asdict().items():
+            self.register_buffer(name, tensor)
+
+    def fitted(self) -> GaussianFit:
+        return GaussianFit(*(self.get_buffer(name) for name in GaussianFit._fields))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, torch.Tensor], prefix: str, *args: object
+    ) -> None:
+        # The number of directions depends on the number of images that it was fitted to.
+        for name in GaussianFit._fields:
+            if (saved := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, saved.new_empty(saved.shape, device=self.mean.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class CutPasteDetector(nn.Module):
+    """A trained network with its density: images to scores, and to heat maps.
+
+    Its state dict is all that it has learned. The forward pass can be exported.
+
+    Args:
+        network: Trained; it is put in evaluation mode.
+        detector: What `fit` or `fit_density` returned; None to load a state later.
+    """
+
+    def __init__(self, network: CutPasteNet, detector: Detector | None = None) -> None:
+        super().__init__()
+        self.network = network
+        if detector is None:
+            detector = fit_density(torch.eye(2))
+        self.density = _Density(detector.density)
+        self.register_buffer("distance", detector.distance)
+        self.register_buffer("odds", detector.odds)
+        self.register_buffer("weight", detector.weight)
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, 1 or 3, S, S) uint8 or float 0..1 -> scores (N,) float32, see `score`."""
+        features, logits = self.network(images)
+        buffers = (self.get_buffer(name) for name in ("distance", "odds", "weight"))
+        detector = Detector(self.density.fitted(), *buffers)
+        return score(Views(features, log_odds(logits)), detector).float()
+
+    def heat_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Where the head sees something pasted: GradCAM (Selvaraju et al., arXiv 1610.02391).
+
+        The paper names neither layer nor target (section 4.2). Here the layer is the last with
+        positions, and the target the log-odds of "augmented" against "normal", so that a normal
+        image is not explained by what makes it normal.
+
+        Args:
+            images: (N, 1 or 3, S, S) uint8 or float 0..1.
+
+        Returns:
+            (N, 1, S, S) float32, at least 0; the scale is the same for all images.
+        """
+        with torch.no_grad():
+            local = self.network.neck(self.network.look(images)[0])
+        # Only the head is differentiated, also where the caller has switched gradients off.
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = local.clone().requires_grad_()
+            odds = log_odds(self.network.classify_local(leaf))
+            (slope,) = torch.autograd.grad(odds.sum(), leaf)
+        weight = slope.mean((2, 3), keepdim=True)
+        cam = (weight * local).sum(1, keepdim=True).relu().float()
+        size = images.shape[-2:]
+        return nn.functional.interpolate(cam, size, mode="bilinear", align_corners=False)

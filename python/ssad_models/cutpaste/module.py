@@ -3,121 +3,173 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Sequence
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from ssad_kernels import make_keys
-from ssad_kernels.transforms import CutPaste3Way
-from ssad_models.cutpaste.augment import random_crop
+from ssad_models.cutpaste.augment import Batch, Synthesis
 from ssad_models.cutpaste.network import CutPasteNet
+from ssad_models.recipe import Stage
+from ssad_models.trainer import TrainingModule
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 
+class CutPasteModule(TrainingModule):
+    """Learn the proxy task by cross-entropy, stage by stage.
 
-class CutPasteModule(LightningModule):
-    """Three-way CutPaste: tell normal images, CutPaste and Scar apart, by cross-entropy.
-
-    Batches are `(images, samples)`: (N, C, H, W) uint8 or float 0..1, and (N,) int64 ids. Images
-    are shifted and augmented on the device, by keys (seed, epoch, sample id), so a run does not
-    depend on batch size or workers. Defaults are those of the paper (Li et al., appendix A.1).
+    Batches are what `synthesize` returns: inputs (N, C, H, W) uint8 or float 0..1, and labels (N,).
+    Stage, mode and learning rate follow from the number of the step alone, so that a run can be
+    resumed anywhere. Defaults are those of the paper (Li et al., appendix A.1).
 
     Args:
-        network: What to train. Parameters that need no gradient are left out.
-        steps: Updates in all; the learning rate falls to 0 over them along half a cosine.
-        seed: Of the augmentation.
-        crop: Side of a random crop to train on; None for whole images, shifted by up to an eighth
-            of their side.
-        optimizer: "sgd" with momentum 0.9, as in the paper, or "adam", which learns something from
-            scratch in hundreds of steps where SGD needs thousands.
-        lr: Learning rate; by default 0.03 for SGD and 0.001 for Adam.
+        network: What to train.
+        stages: What learns, for how long and how fast. In a "head" stage the backbone is in
+            evaluation mode and gets no gradient.
+        synthesize: Makes the batches.
+        optimizer: "sgd", as in the paper, or "adam", which learns something from scratch in
+            hundreds of steps where SGD needs thousands.
+        momentum: Of SGD.
         weight_decay: L2 penalty.
+        freeze_batch_norm: Leave the backbone's batch norms as they are.
     """
 
     def __init__(
         self,
         network: CutPasteNet,
-        steps: int,
-        seed: int = 0,
+        stages: Sequence[Stage],
+        synthesize: Synthesis | None = None,
         *,
-        crop: int | None = None,
-        optimizer: Literal["sgd", "adam"] = "sgd",
-        lr: float | None = None,
+        optimizer: str = "sgd",
+        momentum: float = 0.9,
         weight_decay: float = 3e-5,
+        freeze_batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.steps, self.seed, self.crop = steps, seed, crop
-        self.optimizer = optimizer
-        self.lr = lr if lr is not None else {"sgd": 0.03, "adam": 0.001}[optimizer]
-        self.weight_decay = weight_decay
-        self.augment = CutPaste3Way()
+        self.stages = tuple(stages)
+        self.synthesize = synthesize if synthesize is not None else Synthesis()
+        self.optimizer, self.momentum, self.weight_decay = optimizer, momentum, weight_decay
+        self.frozen_norms = [
+            layer
+            for layer in network.backbone.modules()
+            if freeze_batch_norm and isinstance(layer, nn.BatchNorm2d)
+        ]
+        for norm in self.frozen_norms:
+            norm.requires_grad_(False)
+        self._entered: Stage | None = None
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """`(images, samples)` -> (3N, C, h, w) images and (3N,) class labels."""
-        images, samples = batch
-        return augmented(
-            images, make_keys(self.seed, self.current_epoch, samples), self.augment, self.crop
-        )
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and its first step."""
+        start = 0
+        for stage in self.stages[:-1]:
+            if step < start + stage.steps:
+                return stage, start
+            start += stage.steps
+        return self.stages[-1], start
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step; 0 after the last."""
+        stage, start = self.stage_at(step)
+        return stage.lr * (1 + math.cos(math.pi * (step - start) / stage.steps)) / 2
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the stage of this step."""
+        stage, start = self.stage_at(self.step)
+        if self.step == start:
+            # What the momentum has gathered belongs to another learning rate.
+            self.trainer.optimizers[0].state.clear()
+        if stage is not self._entered:
+            self._entered = stage
+            self.network.train()
+            self.network.backbone.train(stage.train == "all")
+            for norm in self.frozen_norms:
+                norm.eval()
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the loss is taken of: images (N, C, H, W) -> (N, 3)."""
-        return self.network(inputs)[1]  # type: ignore[no-any-return]
+        """What the loss is taken of: inputs (N, C, H, W) -> (N, classes)."""
+        stage, _ = self.stage_at(self.step)
+        with torch.set_grad_enabled(stage.train == "all"):
+            maps = self.network.backbone(inputs)
+        return self.network.classify(maps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Cross-entropy of one augmented batch; logs loss and accuracy of the proxy task."""
+        """Cross-entropy of one batch; logs loss, accuracy of the proxy task, and learning rate."""
         inputs, labels = batch
         logits = self.logits(inputs)
         loss = nn.functional.cross_entropy(logits, labels)
         self.log("train/loss", loss)
         self.log("train/accuracy", (logits.argmax(1) == labels).float().mean())
+        self.log("step", float(self.step))  # Lightning takes it for the axis of the others
+        self.log("train/lr", self.rate_at(self.step))
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser, and one cosine counted in steps."""
+        """One optimiser for all stages; a parameter without gradient is left alone."""
         parameters = [p for p in self.network.parameters() if p.requires_grad]
+        decay = self.weight_decay
         optimizer = (
-            torch.optim.SGD(parameters, self.lr, momentum=0.9, weight_decay=self.weight_decay)
+            torch.optim.SGD(parameters, 1.0, momentum=self.momentum, weight_decay=decay)
             if self.optimizer == "sgd"
-            else torch.optim.Adam(parameters, self.lr, weight_decay=self.weight_decay)
+            else torch.optim.Adam(parameters, 1.0, weight_decay=decay)
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class HeadModule(CutPasteModule):
-    """The first stage of transfer (Li et al., appendix A.4): only neck and head learn.
+class OnDeviceModule(CutPasteModule):
+    """Augments on the device of the network: batches are `(images, samples)`.
 
-    The backbone is frozen, so its feature maps of a fixed set of augmented images are computed
-    once, by `feature_bank`, and batches are `(maps, labels)` from there.
+    Images are (N, C, H, W), and samples their (N,) int64 ids.
+
+    Args:
+        seed: Of the augmentation.
+        others: As of `CutPasteModule`.
     """
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Nothing: the bank is augmented already."""
-        return batch
+    def __init__(
+        self,
+        network: CutPasteNet,
+        stages: Sequence[Stage],
+        synthesize: Synthesis,
+        *,
+        seed: int,
+        optimizer: str = "sgd",
+    ) -> None:
+        super().__init__(network, stages, synthesize, optimizer=optimizer)
+        self.seed = seed
+
+    def on_after_batch_transfer(
+        self, batch: Batch, dataloader_idx: int
+    ) -> tuple[torch.Tensor, ...]:
+        """`(images, samples)` -> inputs and labels."""
+        images, samples = batch
+        return self.synthesize(images, make_keys(self.seed, self.current_epoch, samples))
+
+
+class HeadModule(CutPasteModule):
+    """Trains neck and head alone, on batches `(maps, labels)` from `feature_bank`.
+
+    The backbone is frozen, so its feature maps of a fixed set of augmented images are computed
+    once.
+    """
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Feature maps (N, C, h, w) -> (N, 3)."""
+        """Feature maps (N, C, h, w) -> (N, classes)."""
         return self.network.classify(inputs)
-
-
-def augmented(
-    images: torch.Tensor, keys: torch.Tensor, transform: CutPaste3Way, crop: int | None
-) -> Batch:
-    """Shift or crop, then CutPaste and Scar: (N, C, H, W) -> (3N, C, h, w) and labels (3N,)."""
-    side = min(images.shape[-2:])
-    size, pad = (side, side // 8) if crop is None else (crop, 0)
-    tripled, labels = transform(random_crop(images, keys, size, pad), keys)
-    return tripled, labels
 
 
 @torch.no_grad()
 def feature_bank(
-    backbone: nn.Module, images: torch.Tensor, copies: int, seed: int, batch_size: int = 8
+    backbone: nn.Module,
+    images: torch.Tensor,
+    copies: int,
+    seed: int,
+    synthesize: Synthesis | None = None,
+    batch_size: int = 8,
 ) -> TensorDataset:
     """Feature maps of augmented images, for `HeadModule`.
 
@@ -126,17 +178,18 @@ def feature_bank(
         images: (N, C, H, W) on the backbone's device.
         copies: How often each image is augmented, differently each time.
         seed: Of the augmentation.
+        synthesize: Makes the batches, by default of the three-way task.
         batch_size: Images per forward pass, before augmentation. Small batches are faster on a CPU.
 
     Returns:
-        3 · N · copies pairs of maps (C', h, w) and a label 0..2.
+        N · copies · classes pairs of maps (C', h, w) and a label.
     """
-    transform = CutPaste3Way()
+    synthesize = synthesize if synthesize is not None else Synthesis()
     samples = torch.arange(len(images), device=images.device)
     maps, labels = [], []
     for copy in range(copies):
         for part in samples.split(batch_size):
-            batch, label = augmented(images[part], make_keys(seed, copy, part), transform, None)
+            batch, label = synthesize(images[part], make_keys(seed, copy, part))
             maps.append(backbone(batch))
             labels.append(label)
     return TensorDataset(torch.cat(maps), torch.cat(labels))

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
+
+from ssad_models.backbones import Backbone
 
 
 def projection_head(inputs: int, dims: Sequence[int], classes: int) -> nn.Sequential:
@@ -41,7 +44,8 @@ class CutPasteNet(nn.Module):
         neck: Width of a 1x1 convolution with batch norms between backbone and head. With a frozen
             backbone this is where local features are learned; pooling straight away would leave the
             head nothing local to see. None for no neck.
-        classes: 3 for normal, CutPaste and Scar; 2 for the binary task.
+        classes: Labels of the proxy task: 3 for normal, CutPaste and Scar.
+        feature_level: Level of the backbone whose mean is the feature; None for what the head sees.
     """
 
     def __init__(
@@ -50,10 +54,12 @@ class CutPasteNet(nn.Module):
         dims: Sequence[int] = (512,) * 8 + (128,),
         neck: int | None = None,
         classes: int = 3,
+        feature_level: int | None = None,
     ) -> None:
         super().__init__()
         channels = int(backbone.channels)  # type: ignore[arg-type]  # a plain attribute
         self.backbone = backbone
+        self.feature_level = feature_level
         self.neck: nn.Module = nn.Identity()
         if neck is not None:
             self.neck = nn.Sequential(
@@ -68,10 +74,23 @@ class CutPasteNet(nn.Module):
 
     def classify(self, maps: torch.Tensor) -> torch.Tensor:
         """Feature maps of the backbone (N, C, h, w) -> logits (N, classes)."""
-        logits: torch.Tensor = self.head(self.neck(maps).mean((2, 3)))
+        return self.classify_local(self.neck(maps))
+
+    def classify_local(self, local: torch.Tensor) -> torch.Tensor:
+        """Maps behind the neck (N, C, h, w) -> logits (N, classes)."""
+        logits: torch.Tensor = self.head(local.mean((2, 3)))
         return logits
 
+    def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (N, 1 or 3, H, W) -> feature maps (N, C, h, w) and features (N, D)."""
+        if self.feature_level is None:
+            maps: torch.Tensor = self.backbone(images)
+            return maps, maps.mean((2, 3))
+        backbone = cast(Backbone, self.backbone)
+        pyramid = backbone.pyramid(images, {*backbone.levels, self.feature_level})
+        return backbone.join(pyramid), pyramid[self.feature_level].mean((2, 3))
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (N, 1 or 3, H, W) -> pooled features (N, channels) and logits (N, classes)."""
-        maps = self.backbone(images)
-        return maps.mean((2, 3)), self.classify(maps)
+        """Images (N, 1 or 3, H, W) -> features (N, D) and logits (N, classes)."""
+        maps, features = self.look(images)
+        return features, self.classify(maps)

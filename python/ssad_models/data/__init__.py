@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets. So far the one that needs no download: `ssad_models.data.builtin`."""
+"""Data sets: finding and decoding them, the built-in one, and training batches."""

@@ -12,14 +12,19 @@ category as similar, not independent.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from skimage import data
+from torchvision.transforms.v2 import functional
 
 from ssad_models.data import defects
+from ssad_models.data.images import resize, resize_mask
+from ssad_models.data.split import Advance, Split
 
 CATEGORIES: dict[str, str] = {
     "brick": "brick",
@@ -39,28 +44,6 @@ NOISE = 2.0
 # What a random number is for: the first part of its seed after the category.
 _TRAIN, _TEST, _NORMAL, _DEFECT, _SHAPE, _FOREIGN, _NOISE = range(7)
 Seed = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Test tiles of one category, normal ones first.
-
-    Attributes:
-        images: (N, C, 128, 128) uint8, C = 1 for grey categories and 3 for colour.
-        masks: (N, 1, 128, 128) bool, true where the defect changed a pixel.
-        kinds: N names, "normal" or a key of `defects.KINDS`.
-        strengths: (N,) float64, the rung of the ladder, 0 for normal tiles.
-        places: (N,) int64, the place in the photograph that the tile shows. Tiles of one place are
-            alike, so resample places, not images.
-    """
-
-    __test__ = False  # the name is not meant for pytest
-
-    images: torch.Tensor
-    masks: torch.Tensor
-    kinds: tuple[str, ...]
-    strengths: torch.Tensor
-    places: torch.Tensor
 
 
 @functools.cache
@@ -165,18 +148,20 @@ def defective_tile(
     return _expose(changed, own), torch.from_numpy(mask)[None], _expose(clean, own)
 
 
-def test_set(category: str, places: int = 12, exposures: int = 4) -> TestSet:
+def test_set(
+    category: str, places: int = 12, exposures: int = 4, advance: Advance | None = None
+) -> Split:
     """The test tiles of a category: normal ones, then every kind at every rung of its ladder.
 
     The design is balanced: every kind at every strength is shown at the same places, and the normal
-        tiles
-    show these places too, under other lighting and noise. So no score looks good, or bad, because
-    it finds one place odder than another.
+    tiles show these places too, under other lighting and noise. So no score looks good, or bad,
+    because it finds one place odder than another. A place is a group of the split.
 
     Args:
         category: A key of `CATEGORIES`.
         places: Number of places, at least 1.
         exposures: Number of normal tiles per place, at least 1.
+        advance: Called after every tile.
 
     Returns:
         places · exposures normal tiles and places · 7 · 5 defective ones. Same bytes every time.
@@ -185,25 +170,97 @@ def test_set(category: str, places: int = 12, exposures: int = 4) -> TestSet:
         ValueError: If the category is unknown.
     """
     _photograph(category)
-    rows: list[tuple[torch.Tensor, torch.Tensor | None, str, float, int]] = [
-        (_normal_tile(category, place, exposure), None, "normal", 0.0, place)
-        for place in range(places)
-        for exposure in range(exposures)
-    ]
+    blank = torch.zeros(1, TILE, TILE, dtype=torch.bool)
+    tiles: list[_Tile] = []
+
+    def add(tile: _Tile) -> None:
+        tiles.append(tile)
+        if advance is not None:
+            advance(1)
+
+    for place in range(places):
+        for exposure in range(exposures):
+            image = _normal_tile(category, place, exposure)
+            add(_Tile(f"good/{place:02}-{exposure}", "good", 0.0, place, image, blank))
     for kind, (_, ladder) in defects.KINDS.items():
         for strength in ladder:
             for place in range(places):
                 image, mask, _ = defective_tile(category, kind, strength, place)
-                rows.append((image, mask, kind, strength, place))
-    images, masks, kinds, strengths, where = zip(*rows, strict=True)
-    blank = torch.zeros(1, TILE, TILE, dtype=torch.bool)
-    return TestSet(
-        images=torch.stack(images),
-        masks=torch.stack([blank if mask is None else mask for mask in masks]),
-        kinds=kinds,
-        strengths=torch.tensor(strengths, dtype=torch.float64),
-        places=torch.tensor(where),
-    )
+                name = f"{kind}/{strength:g}-{place:02}"
+                add(_Tile(name, kind, strength, place, image, mask))
+    return _split(tiles)
 
 
 test_set.__test__ = False  # type: ignore[attr-defined]  # the name is not meant for pytest
+
+
+class _Tile(NamedTuple):
+    name: str
+    kind: str
+    strength: float
+    place: int
+    image: torch.Tensor
+    mask: torch.Tensor
+
+
+def _split(tiles: Sequence[_Tile]) -> Split:
+    names, kinds, strengths, places, images, masks = zip(*tiles, strict=True)
+    return Split(
+        images=torch.stack(images),
+        names=names,
+        kinds=kinds,
+        labels=torch.tensor([kind != "good" for kind in kinds]),
+        masks=torch.stack(masks),
+        strengths=torch.tensor(strengths, dtype=torch.float64),
+        groups=torch.tensor(places),
+        sizes=torch.full((len(tiles), 2), TILE),
+    )
+
+
+@dataclass(frozen=True)
+class BuiltinSource:
+    """One category as a data source like any other.
+
+    Attributes:
+        name: A key of `CATEGORIES`.
+        training_tiles: Number of normal tiles to train on.
+        places: Places of the test strip, see `test_set`.
+        exposures: Normal test tiles per place.
+    """
+
+    name: str
+    training_tiles: int = 192
+    places: int = 12
+    exposures: int = 4
+
+    def train(self, size: int, channels: int, advance: Advance | None = None) -> Split:
+        """Normal tiles, resized; every tile is its own group."""
+        images = train_images(self.name, self.training_tiles)
+        if advance is not None:
+            advance(len(images))
+        blank = torch.zeros(1, TILE, TILE, dtype=torch.bool)
+        tiles = [_Tile(f"good/{i:03}", "good", 0.0, i, im, blank) for i, im in enumerate(images)]
+        return _converted(_split(tiles), size, channels)
+
+    def test(self, size: int, channels: int, advance: Advance | None = None) -> Split:
+        """The result of `test_set`, resized."""
+        tiles = test_set(self.name, self.places, self.exposures, advance)
+        return _converted(tiles, size, channels)
+
+    def counts(self) -> tuple[int, int]:
+        """Number of training and of test tiles."""
+        defective = sum(len(ladder) for _, ladder in defects.KINDS.values())
+        return self.training_tiles, self.places * (self.exposures + defective)
+
+
+def _converted(tiles: Split, size: int, channels: int) -> Split:
+    """Resized, grey or colour as asked, in shared memory."""
+    images, masks = tiles.images, tiles.masks
+    assert masks is not None
+    if images.shape[1] != channels:
+        convert = functional.rgb_to_grayscale if channels == 1 else functional.grayscale_to_rgb
+        images = convert(images)
+    if size != TILE:
+        images = torch.stack([resize(image, size) for image in images])
+        masks = torch.stack([resize_mask(mask, size) for mask in masks])
+    return replace(tiles, images=images.share_memory_(), masks=masks.share_memory_())

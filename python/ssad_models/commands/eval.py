@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ssadk eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ssad_models.commands.common import (
+    Categories,
+    Data,
+    Device,
+    Folders,
+    Layout,
+    console,
+    find_sources,
+    pick_device,
+)
+
+# Of `ssad_models.evaluate.METRICS`, short enough for a terminal.
+_HEADINGS = {
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "f1_max": "F1",
+    "pixel_auroc": "pixel AUROC",
+    "detection_rate": "detected",
+    "false_alarm_rate": "false alarms",
+}
+
+
+def evaluate(
+    data: Data,
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Model files, or folders to search for them.", metavar="MODEL..."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and results.json.")] = Path(
+        "evaluation"
+    ),
+    category: Categories = None,
+    layout: Layout = "auto",
+    folder: Folders = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Also combine all models of a category.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Test models on the test images of their categories, and write a report.
+
+    Example: ssadk eval mvtec runs --out evaluation
+
+    The report has metrics per category and kind of defect, curves, and pictures of what went wrong.
+    """
+    place = pick_device(device)
+    from ssad_models.runs import evaluate_models, find_model_files, progress_bar, write_results
+
+    sources, files = find_sources(data, layout, category, folder), find_model_files(models)
+    with progress_bar(console) as progress:
+        runs = evaluate_models(files, sources, place, progress, ensemble=ensemble)
+    write_results(out, runs, title="Evaluation")
+    names = [name for name in _HEADINGS if any(name in run.evaluation.metrics for run in runs)]
+    table = Table("category", "model", title="In %, with 95 % intervals", box=SIMPLE_HEAD)
+    for name in names:
+        table.add_column(_HEADINGS[name], justify="right", overflow="fold")
+    for run in runs:
+        estimates = [run.evaluation.metrics.get(name) for name in names]
+        cells = [
+            "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.0f}-{100 * e.high:.0f}"
+            for e in estimates
+        ]
+        name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
+        table.add_row(Text(run.category), Text(name), *cells)
+    console.print(table)
+    left_out = len(files) - sum(run.seed is not None for run in runs)
+    if left_out:
+        console.print(f"Left out: {left_out} models of other categories.")
+    console.print(f"Wrote {out / 'report.html'} and results.json.", markup=False, soft_wrap=True)

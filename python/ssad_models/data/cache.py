@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding, once, into memory that all workers share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ssad_models.data.images import DataError, read_image, read_mask, resize, resize_mask
+from ssad_models.data.split import Advance, Sample, Split
+from ssad_models.data.threads import worker_threads
+from ssad_models.names import printable
+
+_SHARED = Path("/dev/shm")
+
+
+def cache_bytes(count: int, size: int, channels: int, *, masks: bool = False) -> int:
+    """Memory that `count` decoded images take, with or without their masks."""
+    return count * size * size * (channels + masks)
+
+
+def decode(
+    samples: Sequence[Sample], size: int, channels: int, advance: Advance | None = None
+) -> Split:
+    """Read and resize samples, several at a time.
+
+    Args:
+        samples: At least one. If any has a mask, all anomalous ones must.
+        size: Side of the squares that images and masks are resized to, pixels.
+        channels: 1 for grey or 3 for RGB.
+        advance: Called after every image.
+
+    Returns:
+        The samples in their order, in shared memory if that is large enough, else in memory of this
+        process, which threads and forked workers see too.
+
+    Raises:
+        DataError: If a file is damaged, a mask has another size than its image, or memory is short.
+    """
+    has_masks = any(sample.mask is not None for sample in samples)
+    needed = cache_bytes(len(samples), size, channels, masks=has_masks)
+    _check_memory(needed, len(samples), size)
+    images = torch.empty(len(samples), channels, size, size, dtype=torch.uint8)
+    masks = torch.zeros(len(samples), 1, size, size, dtype=torch.bool) if has_masks else None
+    sizes = torch.empty(len(samples), 2, dtype=torch.int64)
+    if _SHARED.is_dir() and needed < shutil.disk_usage(_SHARED).free:
+        images.share_memory_()
+        if masks is not None:
+            masks.share_memory_()
+
+    def fill(row: int) -> None:
+        sample = samples[row]
+        image = read_image(sample.path, channels)
+        images[row] = resize(image, size)
+        sizes[row] = torch.tensor(image.shape[1:])
+        if masks is not None and sample.mask is not None:
+            masks[row] = resize_mask(_mask_of(sample.mask, sample.path, image), size)
+
+    with worker_threads(min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, range(len(samples))):
+            if advance is not None:
+                advance(1)
+    return Split(
+        images=images,
+        names=tuple(sample.name for sample in samples),
+        kinds=tuple(sample.kind for sample in samples),
+        labels=torch.tensor([sample.anomalous for sample in samples]),
+        masks=masks,
+        strengths=torch.full((len(samples),), torch.nan, dtype=torch.float64),
+        groups=torch.arange(len(samples)),
+        sizes=sizes,
+    )
+
+
+def _mask_of(path: Path, image_path: Path, image: torch.Tensor) -> torch.Tensor:
+    mask = read_mask(path)
+    if mask.shape[1:] != image.shape[1:]:
+        expected, got = (f"{t.shape[2]} x {t.shape[1]}" for t in (image, mask))
+        msg = (
+            f"{printable(path)}: a mask must have the size of its image {printable(image_path)}, "
+            f"{expected}, got {got}; replace the mask"
+        )
+        raise DataError(msg)
+    return mask
+
+
+def _check_memory(needed: int, count: int, size: int) -> None:
+    free = _free_memory()
+    if needed > free:
+        msg = (
+            f"{count} images of {size} x {size} pixels take {needed / 2**30:.1f} GiB of memory, "
+            f"got {free / 2**30:.1f} GiB; choose a smaller size or a part of the data"
+        )
+        raise DataError(msg)
+
+
+def _free_memory() -> int:
+    """Bytes, as far as this system tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the data sets that a path holds, whatever their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ssad_models.data import folders, lists
+from ssad_models.data.cache import decode
+from ssad_models.data.images import DataError
+from ssad_models.data.split import Advance, Sample, Source, Split
+from ssad_models.names import printable
+
+LAYOUTS = {
+    "builtin": "the word builtin instead of a path: photographs that come with scikit-image",
+    "mvtec": "train/good, test/KIND, perhaps ground_truth/KIND, in one folder or one a category",
+    "oct2017": "train/NORMAL, test/NORMAL, test/CNV, test/DME, test/DRUSEN",
+    "lists": "text files that name images: norm_…_train.txt, norm_…_test.txt, anomaly_…_test.txt",
+    "folders": "folders normal, normal_test, abnormal and masks, of which only the first is needed",
+}
+"""Names of the layouts and what they look like."""
+
+_Choices = dict[str, Callable[[], Source]]
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """One category of a data set of image files; a `Source`.
+
+    Attributes:
+        name: Of the category.
+        train_samples: Normal images, at least one.
+        test_samples: Test images; none if the data set has no test set.
+    """
+
+    name: str
+    train_samples: Sequence[Sample]
+    test_samples: Sequence[Sample] = ()
+
+    def train(self, size: int, channels: int, advance: Advance | None = None) -> Split:
+        """Normal training images; see `Source` and `decode`."""
+        return decode(self.train_samples, size, channels, advance)
+
+    def test(self, size: int, channels: int, advance: Advance | None = None) -> Split | None:
+        """Test images, or None; see `Source` and `decode`."""
+        return decode(self.test_samples, size, channels, advance) if self.test_samples else None
+
+    def counts(self) -> tuple[int, int]:
+        """Number of training and of test images."""
+        return len(self.train_samples), len(self.test_samples)
+
+
+def find(
+    path: str | Path,
+    layout: str = "auto",
+    categories: Sequence[str] = (),
+    *,
+    normal: str | None = None,
+    normal_test: str | None = None,
+    abnormal: str | None = None,
+    masks: str | None = None,
+    images: str | None = None,
+) -> list[Source]:
+    """List the categories of a data set; nothing is decoded yet.
+
+    Args:
+        path: A folder, or "builtin".
+        layout: A key of `LAYOUTS`, or "auto" to tell from what is there.
+        categories: Names to choose; by default all, in alphabetical order.
+        normal: Names of folders for the layout "folders", see `folders.folders`.
+        normal_test: Likewise.
+        abnormal: Likewise.
+        masks: Likewise.
+        images: Folder of the images for the layout "lists"; by default that of the lists.
+
+    Returns:
+        At least one source.
+
+    Raises:
+        DataError: If the layout is not clear, a category does not exist, or files are missing; see
+            also `folders` and `lists`.
+        ValueError: If `layout` is unknown.
+    """
+    path = Path(path)
+    if layout == "auto":
+        named = normal or normal_test or abnormal or masks
+        layout = "folders" if named else _recognise(path)
+    choices: _Choices
+    match layout:
+        case "builtin":
+            choices = _builtin()
+        case "mvtec":
+            each = [path] if _is_mvtec(path) else filter(_is_mvtec, folders.folders_in(path))
+            choices = {f.resolve().name: partial(_files, folders.mvtec, f) for f in each}
+        case "oct2017":
+            choices = {path.resolve().name: partial(_files, folders.oct2017, path)}
+        case "lists":
+            root = path / images if images else path
+            choices = {
+                name: partial(_listed, name, files, root)
+                for name, files in lists.find_lists(path).items()
+            }
+        case "folders":
+            own = partial(
+                folders.folders,
+                normal=normal,
+                normal_test=normal_test,
+                abnormal=abnormal,
+                masks=masks,
+            )
+            choices = {path.resolve().name: partial(_files, own, path)}
+        case _:
+            msg = f"find: `layout` must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}"
+            raise ValueError(msg)
+    if not choices:
+        msg = (
+            f"{printable(path)}: must have the layout {layout} ({LAYOUTS[layout]}), got none of it"
+        )
+        raise DataError(msg)
+    return [choices[name]() for name in _chosen(path, list(choices), categories)]
+
+
+def _files(listing: Callable[[Path], folders.Samples], folder: Path) -> FileSource:
+    return FileSource(folder.resolve().name, *listing(folder))
+
+
+def _listed(name: str, files: dict[tuple[bool, str], Path], images: Path) -> FileSource:
+    return FileSource(name, *lists.read_lists(files, images))
+
+
+def _builtin() -> _Choices:
+    # scikit-image takes a while to import and is not needed for files.
+    from ssad_models.data.builtin import CATEGORIES, BuiltinSource
+
+    return {name: partial(BuiltinSource, name) for name in CATEGORIES}
+
+
+def _is_mvtec(folder: Path) -> bool:
+    return (folder / "train" / "good").is_dir()
+
+
+def _recognise(path: Path) -> str:
+    """The layout of a path, if there is one and only one that fits."""
+    if str(path) == "builtin":
+        return "builtin"
+    if not path.is_dir():
+        msg = f"{printable(path)}: must be a folder, or the word builtin, got no such folder"
+        raise DataError(msg)
+    fits = {
+        "mvtec": _is_mvtec(path) or any(map(_is_mvtec, folders.folders_in(path))),
+        "oct2017": (path / "train" / "NORMAL").is_dir(),
+        "lists": bool(lists.find_lists(path)),
+        "folders": (path / "normal").is_dir(),
+    }
+    found = [layout for layout, fit in fits.items() if fit]
+    if not found and folders.images_in(path):
+        return "folders"
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(f"{name} ({what})" for name, what in LAYOUTS.items())
+    msg = (
+        f"{printable(path)}: must have one known layout, got {' and '.join(found) or 'none'}; "
+        f"arrange the files or name the layout: {known}"
+    )
+    raise DataError(msg)
+
+
+def _chosen(path: Path, names: list[str], categories: Sequence[str]) -> Sequence[str]:
+    for category in categories:
+        if category not in names:
+            known = ", ".join(map(printable, names))
+            msg = f"{printable(path)}: a category must be one of {known}, got {printable(category)}"
+            raise DataError(msg)
+    return categories or sorted(names)

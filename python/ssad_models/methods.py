@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The methods there are: how each trains a network and makes a detector of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from ssad_models.cutpaste.method import CutPasteMethod
+from ssad_models.recipe import Recipe
+
+if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does without
+    from ssad_models.trainer import TrainingModule
+
+
+class Method(Protocol):
+    """What training and prediction need to know of a method."""
+
+    def module(self, recipe: Recipe, seed: int) -> TrainingModule:
+        """A Lightning module with fresh weights, a function of recipe and seed.
+
+        Raises:
+            RecipeError: If the recipe asks for what the method cannot do.
+        """
+
+    def fit(
+        self, module: TrainingModule, learned: torch.Tensor, unseen: torch.Tensor, recipe: Recipe
+    ) -> nn.Module:
+        """Make a detector of a trained module, on its device.
+
+        Args:
+            module: What was trained.
+            learned: (N, C, S, S) uint8 normal images that it was trained on.
+            unseen: (M, C, S, S) uint8 normal images that it was not trained on; M is 0 where
+                `checked_share` is.
+            recipe: What it was trained by.
+
+        Returns:
+            A module in evaluation mode: (N, C, S, S) uint8 or float 0..1 -> (N,) float32, higher is
+            more anomalous; with `heat_map`: the same images -> (N, 1, S, S) float32.
+        """
+
+    def blank(self, recipe: Recipe) -> nn.Module:
+        """A detector without weights, to load the state of a fitted one into."""
+
+    def checked_share(self, recipe: Recipe) -> float:
+        """Share of the training images that `fit` wants to be `unseen`, 0..1."""
+
+
+METHODS: dict[str, Method] = {"cutpaste": CutPasteMethod()}

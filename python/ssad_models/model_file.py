@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained detector, and the one file that holds all of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ssad_models.atomic import save_tensors
+from ssad_models.calibration import Calibration
+
+KIND = "ssad_models model"
+FORMAT = 1
+"""Rises with every change that older versions could not read."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("ssad-kernels", "torch", "torchvision", "lightning"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Where a model comes from.
+
+    Attributes:
+        category: What it was trained on.
+        native_size: Median height and width of the training files in pixels.
+        seed: Of the training.
+        versions: Of Python and packages.
+    """
+
+    category: str
+    native_size: tuple[int, int]
+    seed: int
+    versions: dict[str, str] = field(default_factory=versions)
+
+
+class Prediction(NamedTuple):
+    """What a model says about N images. On the CPU.
+
+    Attributes:
+        score: (N,) float32, higher is more anomalous.
+        normalized: (N,) float32, the score in standard deviations above the mean of normal images;
+            None without calibration.
+        anomalous: (N,) bool, whether the score is above the threshold; None without calibration.
+        map: (N, 1, S, S) float32, higher where the image looks more anomalous; None if not asked
+            for.
+    """
+
+    score: torch.Tensor
+    normalized: torch.Tensor | None
+    anomalous: torch.Tensor | None
+    map: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector with everything that is needed to use it.
+
+    Attributes:
+        detector: Module in evaluation mode: (N, C, S, S) uint8 or float 0..1 -> (N,) float32. For
+            maps it has `heat_map`: the same images -> (N, 1, S, S).
+        calibration: Threshold and normalisation; None if there were too few held-out images.
+        recipe: What it was trained by, in plain types; "method", "size" (S) and "channels" (C)
+            among them.
+        meta: Where it comes from.
+    """
+
+    detector: nn.Module
+    calibration: Calibration | None
+    recipe: Mapping[str, Any]
+    meta: Meta
+
+    @property
+    def size(self) -> int:
+        """Side S of the images that the detector takes."""
+        return int(self.recipe["size"])
+
+    @property
+    def channels(self) -> int:
+        """Channels C of the images that the detector takes."""
+        return int(self.recipe["channels"])
+
+    def predict(
+        self, images: torch.Tensor, *, maps: bool = True, batch_size: int = 16
+    ) -> Prediction:
+        """Scores and heat maps.
+
+        Args:
+            images: (N, C, S, S) uint8 or float 0..1, on any device, N at least 1.
+            maps: Whether to make heat maps, which cost more than the scores.
+            batch_size: Images at a time.
+
+        Returns:
+            See `Prediction`.
+
+        Raises:
+            ValueError: If the images have another shape.
+        """
+        expected = (self.channels, self.size, self.size)
+        if images.dim() != 4 or tuple(images.shape[1:]) != expected or len(images) == 0:
+            must = f"have shape (N, {', '.join(map(str, expected))}) with N at least 1"
+            msg = f"predict: `images` must {must}, got {tuple(images.shape)}"
+            raise ValueError(msg)
+        tensors = [*self.detector.parameters(), *self.detector.buffers()]
+        device = tensors[0].device if tensors else torch.device("cpu")
+        scores, heat = [], []
+        for batch in images.split(batch_size):
+            there = batch.to(device)
+            with torch.no_grad():
+                scores.append(self.detector(there).float().cpu())
+            if maps:  # may need gradients of its own
+                heat.append(self.detector.heat_map(there).detach().float().cpu())  # type: ignore[operator]  # a method
+        score, calibration = torch.cat(scores), self.calibration
+        return Prediction(
+            score=score,
+            normalized=None if calibration is None else calibration.normalize(score),
+            anomalous=None if calibration is None else calibration.is_anomalous(score),
+            map=torch.cat(heat) if maps else None,
+        )
+
+
+def save(path: Path, model: Model) -> None:
+    """Write a model file: whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written; a file that was there before is then untouched.
+    """
+    content = {
+        "kind": KIND,
+        "format": FORMAT,
+        "recipe": dict(model.recipe),
+        "state": {name: t.detach().cpu() for name, t in model.detector.state_dict().items()},
+        "calibration": None if model.calibration is None else model.calibration.to_dict(),
+        "meta": asdict(model.meta),
+    }
+    save_tensors(path, content)
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
+    """Read a model file. Nothing in it is executed.
+
+    Args:
+        path: What `save` wrote.
+        device: Where to put the detector.
+
+    Returns:
+        The model, its detector in evaluation mode without gradients.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model file, is damaged, or is of another format; the message says
+            which and what to do.
+    """
+    from ssad_models.methods import METHODS
+    from ssad_models.recipe import Recipe
+
+    path = Path(path)
+    if path.is_dir():
+        msg = f"{path}: must be a model file such as {path / 'model.pt'}, got a folder"
+        raise ValueError(msg)
+    content = _read(path)
+    try:
+        recipe = Recipe.from_dict(content["recipe"])
+        detector = METHODS[recipe.method].blank(recipe)
+        detector.load_state_dict(content["state"])
+        numbers, meta = content["calibration"], content["meta"]
+        return Model(
+            detector=detector.eval().requires_grad_(False).to(device),
+            calibration=None if numbers is None else Calibration(**numbers),
+            recipe=content["recipe"],
+            meta=Meta(**{**meta, "native_size": tuple(meta["native_size"])}),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        msg = (
+            f"{path}: the model does not fit this version of ssad-kernels "
+            f"({_first_line(error)}); update ssad-kernels, or train the model again"
+        )
+        raise ValueError(msg) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a model file of this format."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # on a damaged file the unpickler raises almost anything
+        msg = (
+            f"{path}: must be a whole model file, as `ssadk train` writes it, got one that cannot "
+            f"be read ({_first_line(error)}); copy it again, or train again"
+        )
+        raise ValueError(msg) from error
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        msg = f"{path}: must be a model file, as `ssadk train` writes it, got another kind of file"
+        raise ValueError(msg)
+    if content["format"] != FORMAT:
+        remedy = "update ssad-kernels" if content["format"] > FORMAT else "train the model again"
+        msg = f"{path}: the file's format must be {FORMAT}, got {content['format']}; {remedy}"
+        raise ValueError(msg)
+    return content
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the proxy tasks make of images, to be looked at, and how often they do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torchvision.utils import make_grid
+
+from ssad_kernels import Status, make_keys
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPasteScar, Rotation
+
+Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+"""Images (N, C, S, S) and keys (N, 3) -> changed images, masks, and perhaps the status."""
+
+_CUTPASTE = CutPaste(return_status=True)
+_SCAR = CutPasteScar(return_status=True)
+AUGMENTS: dict[str, dict[str, Augment]] = {
+    "3way": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
+    "union": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
+    "cutpaste": {"CutPaste": _CUTPASTE},
+    "scar": {"CutPaste-Scar": _SCAR},
+    "cutout": {"Cutout": Cutout()},
+    "confetti": {"Confetti": Confetti()},
+}
+"""What is done to images, by proxy task; "rotation" changes no part of them."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What became of many images.
+
+    Attributes:
+        statuses: How many had each status.
+        share: Mean share of the image that was changed, where anything was, 0..1; NaN where nothing
+            ever was.
+    """
+
+    statuses: dict[str, int]
+    share: float
+
+
+def statistics(images: torch.Tensor, augment: Augment, draws: int, seed: int) -> Statistics:
+    """Augment images again and again, and count.
+
+    Args:
+        images: (N, C, S, S) uint8.
+        augment: What is done to them.
+        draws: How many augmentations, all images taking turns.
+        seed: Of the augmentations.
+    """
+    counts: Counter[int] = Counter()
+    areas = []
+    for part in torch.arange(draws).split(64):
+        rows = part % len(images)
+        _, masks, *status = augment(images[rows], make_keys(seed, 0, part))
+        area = masks.flatten(1).float().mean(1)
+        # Without a status: an empty mask is all that a transform says about an image left alone.
+        left = torch.where(area > 0, int(Status.APPLIED), int(Status.EMPTY))
+        counts.update((status[0] if status else left).tolist())
+        areas.append(area[area > 0])
+    names = {_status_name(status): count for status, count in sorted(counts.items())}
+    return Statistics(names, float(torch.cat(areas).mean()))
+
+
+def _status_name(status: int) -> str:
+    return Status(status).name.lower().replace("_", " ")
+
+
+def sheet(images: torch.Tensor, augments: Sequence[Augment], seed: int) -> torch.Tensor:
+    """A picture with a row per image: the image, then each augmentation and its mask.
+
+    Args:
+        images: (N, C, S, S) uint8.
+        augments: What is done to them; if empty, they are turned by 90, 180 and 270 degrees.
+        seed: Of the augmentations.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    keys = make_keys(seed, 0, torch.arange(len(images)))
+    columns = [images]
+    for augment in augments:
+        changed, masks, *_ = augment(images, keys)
+        columns += [changed, masks.to(torch.uint8) * 255]
+    if not augments:
+        columns = list(Rotation()(images)[0].split(len(images)))
+    rows = torch.stack([column.expand(-1, 3, -1, -1) for column in columns], dim=1)
+    grid: torch.Tensor = make_grid(rows.flatten(0, 1), len(columns), padding=4, pad_value=128)
+    return grid

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs on disk: where they lie, and how good their models are."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ssad_models.atomic import replacing
+from ssad_models.data.images import DataError
+from ssad_models.data.split import Source, Split
+from ssad_models.ensemble import ensemble_score
+from ssad_models.evaluate import evaluate
+from ssad_models.model_file import Model, Prediction, load, versions
+from ssad_models.names import printable, safe_file_name
+from ssad_models.report import Report, Run, Table, gallery, read_curves, write_report
+
+MODEL, CURVES = "model.pt", "metrics.csv"
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with counts and time, to be used as a context."""
+    return Progress(
+        TextColumn("{task.description:<32}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def file_name(category: str) -> str:
+    """A file name of its own for each category, whatever its name may point to."""
+    safe = safe_file_name(category)
+    # Other categories may give the same safe name.
+    return safe if safe == category else f"{safe}-{zlib.crc32(printable(category).encode()):08x}"
+
+
+def run_folder(out: Path, category: str, seed: int) -> Path:
+    """The folder of one run: `out`/CATEGORY/seedN."""
+    return out / file_name(category) / f"seed{seed}"
+
+
+def find_model_files(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, and each model.pt in folders at any depth, sorted.
+
+    Raises:
+        FileNotFoundError: If a path does not exist, or a folder has no model.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob(MODEL)) if path.is_dir() else [path]
+        if not inside or not path.exists():
+            msg = (
+                f"{printable(path)}: must be a model file or a folder with {MODEL} in it; train one"
+            )
+            raise FileNotFoundError(msg)
+        found += [file for file in inside if file not in found]
+    return found
+
+
+def one_model_file(path: Path) -> Path:
+    """`path`, or the one model.pt in that folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If there are several.
+    """
+    found = find_model_files([path])
+    if len(found) > 1:
+        some = ", ".join(printable(file) for file in found[:3])
+        msg = f"{printable(path)}: must hold one model, got {len(found)} ({some}, ...); name one"
+        raise ValueError(msg)
+    return found[0]
+
+
+def method_label(recipe: Mapping[str, Any]) -> str:
+    """How reports call what a recipe trains, such as "cutpaste 3way, resnet18"."""
+    return f"{recipe['method']} {recipe['proxy']}, {recipe['backbone']}"
+
+
+def evaluate_model(model: Model, test: Split, folder: Path) -> Run:
+    """Score a test set.
+
+    Args:
+        model: The model.
+        test: Test images of the model's size and channels.
+        folder: The run's folder, for the training curves in its metrics.csv, if there is one.
+    """
+    return _run(model, test, folder, model.predict(test.images))
+
+
+def _run(model: Model, test: Split, folder: Path, prediction: Prediction) -> Run:
+    threshold = None if model.calibration is None else model.calibration.threshold
+    curves = folder / CURVES
+    return Run(
+        method=method_label(model.recipe),
+        category=model.meta.category,
+        evaluation=evaluate(test, prediction.score, prediction.map, threshold=threshold),
+        seed=model.meta.seed,
+        curves=read_curves(curves) if curves.exists() else {},
+        pictures=gallery(test, prediction.score, prediction.map),
+        settings=model.recipe,
+    )
+
+
+def evaluate_models(
+    files: Sequence[Path],
+    sources: Sequence[Source],
+    device: str,
+    progress: Progress,
+    *,
+    ensemble: bool = False,
+) -> list[Run]:
+    """Evaluate each model on the category that it was trained on.
+
+    Args:
+        files: Model files; those of other categories than the sources' are left out, unless there
+            is but one source and no model of its category: its folder was renamed, then.
+        sources: Categories with test images.
+        device: Where to compute.
+        progress: Gets a bar for each category.
+        ensemble: Also evaluate all models of a category together, if there are several.
+
+    Returns:
+        One run per model, then one of the ensemble, by category in the order of `sources`.
+
+    Raises:
+        ValueError: If no model is of a category of the sources, or an ensemble is asked for of
+            models that are not calibrated.
+        DataError: If a category has no test images.
+    """
+    models = [(file.parent, load(file, device)) for file in files]
+    names = [source.name for source in sources]
+    if not any(model.meta.category in names for _, model in models) and len(sources) > 1:
+        found = ", ".join(sorted({model.meta.category for _, model in models}))
+        msg = f"the categories of the models must be among {', '.join(names)}, got {found}"
+        raise ValueError(msg)
+    runs = []
+    for source in sources:
+        own = [pair for pair in models if pair[1].meta.category == source.name]
+        if not own and len(sources) == 1:
+            own = models
+        tests: dict[tuple[int, int], Split] = {}
+        predictions = []
+        for folder, model in own:
+            shape = (model.size, model.channels)
+            if shape not in tests:
+                tests[shape] = load_test(source, *shape, progress)
+            prediction = model.predict(tests[shape].images)
+            runs.append(_run(model, tests[shape], folder, prediction))
+            predictions.append(prediction._replace(map=None))
+        if ensemble and len(own) > 1:
+            evaluation = evaluate(next(iter(tests.values())), ensemble_score(predictions))
+            runs.append(Run(f"ensemble of {len(own)}", source.name, evaluation))
+    return runs
+
+
+def load_test(source: Source, size: int, channels: int, progress: Progress) -> Split:
+    """The test images of a category, with a progress bar.
+
+    Raises:
+        DataError: If it has none.
+    """
+    task = progress.add_task(f"{source.name}: test images", total=source.counts()[1])
+    test = source.test(size, channels, lambda count: progress.advance(task, count))
+    if test is None:
+        msg = f"{source.name}: must have test images, normal and anomalous ones, got none"
+        raise DataError(msg)
+    return test
+
+
+def write_results(out: Path, runs: Sequence[Run], title: str, tables: Sequence[Table] = ()) -> None:
+    """Write report.html and results.json.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    first = runs[0].settings
+    shared = {k: v for k, v in first.items() if all(run.settings.get(k) == v for run in runs)}
+    shown = [
+        replace(run, settings={k: v for k, v in run.settings.items() if k not in shared})
+        for run in runs
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    report = Report(title, shown, tables=tables, settings=shared, versions=versions())
+    write_report(out / "report.html", report)
+    with replacing(out / "results.json") as file:
+        file.write((json.dumps([to_dict(run) for run in runs], indent=1) + "\n").encode())
+
+
+def to_dict(run: Run) -> dict[str, Any]:
+    """A run in plain types, without curves and pictures."""
+    return {
+        "method": run.method,
+        "category": run.category,
+        "seed": run.seed,
+        "settings": dict(run.settings),
+        "evaluation": run.evaluation.to_dict(),
+    }
