@@ -9,7 +9,7 @@ CPU_TORCH := 2.13.0
 BIN := $(VENV)/bin
 STAMPS := .stamps
 PYTEST := SSAD_REQUIRE_NATIVE=1 $(BIN)/pytest
-SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' | sort)
+SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
 .PHONY: demo test lint bench stress wheel clean \
         lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu lane-demo
@@ -34,7 +34,7 @@ $(STAMPS)/environment: pyproject.toml constraints.txt
 # What only developers need; the demo does without.
 $(STAMPS)/tools: $(STAMPS)/environment
 	$(BIN)/pip install --quiet --constraint constraints.txt \
-	  $$($(BIN)/python scripts/extras.py bench test lint)
+	  $$($(BIN)/python scripts/extras.py bench onnx test lint)
 	touch $@
 
 $(STAMPS)/wheel: $(SOURCES) CMakeLists.txt pyproject.toml
@@ -87,6 +87,7 @@ bench: $(STAMPS)/installed $(STAMPS)/tools
 	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_cutpaste*.py tests/test_scoring.py \
 	  --junitxml=build/bench/tests.xml
 	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_cutpaste.py benchmarks/bench_scoring.py \
+	  benchmarks/bench_feeding.py \
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 

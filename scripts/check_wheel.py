@@ -14,7 +14,13 @@ with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
     extensions = [name for name in names if re.fullmatch(r"ssad_kernels/_native\..*so", name)]
     if len(extensions) != 1:
         sys.exit(f"{wheel.name}: expected one extension, found {extensions}")
-    for wanted in ("ssad_kernels/py.typed", "ssad_models/cli.py"):
+    for wanted in (
+        "ssad_kernels/py.typed",
+        "ssad_models/cli.py",
+        "ssad_models/cutpaste/paper.yaml",
+        "ssad_models/recipes/cutpaste.yaml",
+        "ssad_models/report/templates/report.html",
+    ):
         if wanted not in names:
             sys.exit(f"{wheel.name}: {wanted} is missing")
     library = archive.extract(extensions[0], folder)

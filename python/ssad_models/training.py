@@ -108,8 +108,8 @@ def train(
         split = _images(source, recipe, bars)
         parts = parts_of(len(split), recipe, method.checked_share(recipe), seed)
         if len(parts.hold) == 0:
-            few = "%s: no threshold, since %d normal images are too few to hold some out"
-            log.warning(few, source.name, len(split))
+            why = "the recipe holds none out" if recipe.held_out == 0 else "they are too few"
+            log.warning("%s: no threshold from %d images: %s", source.name, len(split), why)
         facts = {
             **identity,
             "parts": {name: len(rows) for name, rows in parts._asdict().items()},

@@ -60,7 +60,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Processes that make training batches. By default as many as the device needs.",
+        help="Threads that make training batches. By default as many as the device needs.",
     ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds of training, with commas between.")]
