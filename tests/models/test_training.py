@@ -171,7 +171,7 @@ def test_too_few_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     )
     with caplog.at_level(logging.WARNING, "ssad_models.training"):
         path = train(tiny(), few, tmp_path / "few", tensorboard=False)
-    assert "nut: no threshold, since 24 normal images are too few" in caplog.text
+    assert "nut: no threshold from 24 images: they are too few" in caplog.text
     assert model_file.load(path).calibration is None
     with pytest.raises(ValueError, match=r"'nut' must have at least 8 normal .* got 7"):
         train(tiny(), fewer, tmp_path / "fewer")
