@@ -23,6 +23,7 @@ STREAMS: Final = {
     "scar": 2,
     "cutout": 4,
     "confetti": 5,
+    "painted_scar": 6,
     "colours": 128,
     "crop": 255,  # of the models
 }

@@ -24,13 +24,14 @@ from ssad_kernels import (
     philox,
 )
 from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
 
 TRANSFORMS = {
     "CutPaste": CutPaste(rotation=(-20, 20)),
     "CutPasteScar": CutPasteScar(),
     "Cutout": Cutout(fill="mean"),
     "Confetti": Confetti(),
+    "Scar": Scar(),
 }
 
 needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)

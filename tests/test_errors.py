@@ -33,6 +33,7 @@ from ssad_kernels.transforms import (
     CutPaste3Way,
     CutPasteScar,
     Rotation,
+    Scar,
 )
 
 NAN = float("nan")
@@ -264,6 +265,8 @@ STRENGTHS = "be one number >= 0, or four (brightness, contrast, saturation, hue)
         (Confetti, "pieces", (0, 4), within(1, 1000)),
         (Confetti, "side", (4, 2), within(1, 1048576)),
         (Confetti, "p", 7, "be in 0...1"),
+        (Scar, "length", (0, 4), within(1, 1048576)),
+        (Scar, "rotation", (10, -10), within(-360.0, 360.0)),
         (Confetti, "stream", -1, "be in 0...255"),
     ],
 )
@@ -272,7 +275,7 @@ def test_options_of_transforms(transform, option, value, must):
     check(lambda: transform(**{option: value}), ValueError, message)
 
 
-TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti()]
+TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti(), Scar()]
 KIND = "be a tensor or a NumPy array (PIL images: torchvision's v2.ToImage first)"
 
 

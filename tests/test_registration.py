@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ssad_kernels
 from ssad_kernels import _backend, _op, testing, use_backend
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
 
 OPS = sorted(_op._OPS)
 SAMPLES = [(op, name) for op in OPS for name in testing.samples(op)]
@@ -160,6 +160,7 @@ def test_ops_trace_on_a_fake_gpu(op):
         CutPaste3Way(),
         Cutout(fill="mean"),
         Confetti(),
+        Scar(),
     ],
     ids=lambda transform: type(transform).__name__,
 )
@@ -172,7 +173,8 @@ def test_transforms_never_wait_for_the_gpu(transform):
             assert all(result.device.type == FAKE_DEVICE for result in results)
         if not isinstance(transform, CutPaste3Way):
             params = transform.make_params(keys, images)
-            assert all(column.device.type == FAKE_DEVICE for column in params)
+            columns = torch.utils._pytree.tree_leaves(params)
+            assert all(column.device.type == FAKE_DEVICE for column in columns)
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cutout, Confetti and Rotation, the proxy tasks that CutPaste is compared with."""
+"""Cutout, Scar, Confetti and Rotation, the proxy tasks that CutPaste is compared with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssad_kernels import make_keys, use_backend
+from ssad_kernels import cut_paste, make_keys, use_backend
 from ssad_kernels.testing import make_images, with_layout
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, Rotation
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, Rotation, Scar
 from ssad_kernels.transforms.baselines import RectangleParams
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -214,3 +214,37 @@ def test_rotation_of_one_image_and_of_none():
     turned, labels = Rotation()(torch.zeros(0, 3, 5, 5))
     assert turned.shape == (0, 3, 5, 5)
     assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_scar_is_one_colour_where_cutpaste_scar_would_paste(channels, dtype):
+    images = make_images(6, channels, 48, 40, dtype=dtype)
+    transform = Scar()
+    params = transform.make_params(KEYS, images)
+    result, masks = transform(images, KEYS)
+    assert torch.equal(masks, cut_paste(images, params.place)[1])
+    assert torch.equal(result.where(~masks, images), images.where(~masks, images))
+    assert (masks.flatten(1).sum(1) >= 10 * 2 * 0.8).all()
+    colours = params.colour * white_of(images)
+    if dtype == torch.uint8:
+        colours = torch.floor(colours + 0.5)
+    for i in range(6):
+        painted = result[i][:, masks[i, 0]]
+        assert torch.equal(painted, colours[i].to(dtype)[:, None].expand_as(painted))
+
+
+def test_colours_of_scars_are_spread_and_their_channels_move_no_scar():
+    keys = make_keys(5, 0, torch.arange(400))
+    grey, colour = (Scar().make_params(keys, torch.zeros(400, c, 64, 64)) for c in (1, 3))
+    for ours, theirs in zip(grey.place, colour.place, strict=True):
+        assert torch.equal(ours, theirs)
+    # The mean of 400 uniform numbers has a standard deviation of 0.0144.
+    assert (colour.colour.mean(0) - 0.5).abs().max() < 4 * 0.0144
+
+
+def test_a_gated_scar_leaves_the_image_as_it_was():
+    images = make_images(6, 3, 48, 40)
+    result, masks = Scar(p=0.0)(images, KEYS)
+    assert torch.equal(result, images)
+    assert not masks.any()

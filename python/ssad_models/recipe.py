@@ -15,7 +15,9 @@ import yaml
 BUILT_IN = Path(__file__).parent / "recipes"
 
 METHODS = ("cutpaste",)
-PROXIES = ("3way", "cutpaste", "scar", "union", "rotation", "cutout", "confetti")
+PROXIES = (
+    "3way", "cutpaste", "cutpaste-scar", "union", "rotation", "cutout", "scar", "confetti",
+)  # fmt: skip
 BACKBONES = ("lite0", "resnet18", "resnet50", *(f"efficientnet_b{i}" for i in range(8)))
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
@@ -45,9 +47,9 @@ class Recipe:
 
     Attributes:
         method: A key of `ssad_models.methods.METHODS`.
-        proxy: The task that the network learns, one of `PROXIES`. "cutpaste", "scar", "cutout" and
-            "confetti" are binary; "union" is CutPaste or Scar against normal; "scar" is
-            CutPaste-Scar.
+        proxy: The task that the network learns, one of `PROXIES`. "cutpaste", "cutpaste-scar",
+            "cutout", "scar" (of random colour) and "confetti" are binary; "union" is CutPaste or
+            CutPaste-Scar against normal.
         size: Side in pixels to which images are resized.
         channels: 1 or 3.
         backbone: One of `BACKBONES`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy tasks that CutPaste is compared with: rotation, cutout, confetti.
+"""The proxy tasks that CutPaste is compared with: rotation, cutout, scar, confetti.
 
 The paper names them without their ranges; the ranges here are CutPaste's own, or stated below.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssad_kernels._arrays import as_batch
 from ssad_kernels._errors import check_images, wording
+from ssad_kernels.cutpaste import CutPasteParams, cut_paste
 from ssad_kernels.cutpaste_law import CutPasteLaw, sample_cut_paste
 from ssad_kernels.random import STREAMS, philox, uniform
 from ssad_kernels.transforms._base import (
@@ -51,12 +52,15 @@ def _paint(images: Tensor, params: RectangleParams) -> tuple[Tensor, Tensor]:
         inside = rows[:, k, :, None] & columns[:, k, None, :]
         top_most.masked_fill_(inside, k + 1)
     mask = (top_most > 0)[:, None]
-    white = 255.0 if images.dtype == torch.uint8 else 1.0
-    palette = params.colour * white
-    palette = (palette + 0.5).floor() if images.dtype == torch.uint8 else palette
+    palette = _stored(params.colour, images.dtype)
     at = (top_most.long() - 1).clamp(min=0).flatten(1)[:, :, None].expand(-1, -1, channels)
-    painted = palette.to(images.dtype).gather(1, at).transpose(1, 2).reshape(images.shape)
+    painted = palette.gather(1, at).transpose(1, 2).reshape(images.shape)
     return torch.where(mask, painted, images), mask
+
+
+def _stored(colour: Tensor, dtype: torch.dtype) -> Tensor:
+    """Colours with white = 1 as pixels of a dtype."""
+    return ((colour * 255.0 + 0.5).floor() if dtype == torch.uint8 else colour).to(dtype)
 
 
 class _RectangleTransform(KeyedTransform):
@@ -160,6 +164,64 @@ class Confetti(_RectangleTransform):
         box = torch.cat([corner, sides * exists[..., None]], dim=2)
         colour = uniform(keys, self.stream + _COLOURS, most * channels)
         return RectangleParams(box, colour.reshape(n, most, channels))
+
+
+class ScarParams(NamedTuple):
+    """One turned rectangle per sample.
+
+    Attributes:
+        place: where `CutPasteScar` would paste, and how it is turned; what it cuts does not matter.
+        colour: (N, C) float64, white = 1.
+    """
+
+    place: CutPasteParams
+    colour: Tensor
+
+
+class Scar(KeyedTransform):
+    """Paint a long thin turned rectangle of random colour (section 4.1 of the CutPaste paper).
+
+    The paper calls this baseline "Scar" and gives no ranges; these are those of CutPaste-Scar.
+
+    Args:
+        length, width, rotation, p, stream: as in `CutPasteScar`.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Call, gradient and determinism: as in `CutPaste`.
+    """
+
+    def __init__(
+        self,
+        length: Sequence[int] = (10, 25),
+        width: Sequence[int] = (2, 16),
+        *,
+        rotation: Sequence[float] = (-45.0, 45.0),
+        p: float = 1.0,
+        stream: int = 0,
+    ) -> None:
+        super().__init__("painted_scar", stream)
+        self.law = CutPasteLaw(
+            p=check_probability("Scar", p),
+            scar=True,
+            length=check_pixels("Scar", "length", length, 1 << 20),
+            width=check_pixels("Scar", "width", width, 1 << 20),
+            angle=check_range("Scar", "rotation", rotation, -360.0, 360.0),
+            jitter=(0.0, 0.0, 0.0, 0.0),
+        )
+
+    def make_params(self, keys: Tensor, images: Tensor) -> ScarParams:
+        """Draw one rectangle per sample."""
+        _, channels, height, width = images.shape
+        place = sample_cut_paste(keys, height, width, self.law, stream=self.stream)
+        return ScarParams(place, uniform(keys, self.stream + _COLOURS, channels))
+
+    def apply_params(self, images: Tensor, params: ScarParams) -> tuple[Tensor, ...]:
+        """Paint the rectangles onto a copy of a batch (N, C, H, W)."""
+        pasted, mask = cut_paste(images, params.place)  # for its mask; what it pastes is covered
+        colour = _stored(params.colour, images.dtype)[:, :, None, None]
+        return torch.where(mask, colour, pasted), mask
 
 
 # Colours come from streams of their own, so that the number of channels moves no rectangle.

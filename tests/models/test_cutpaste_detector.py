@@ -86,7 +86,7 @@ def test_proxy_tasks(proxy: str) -> None:
 
 def test_union_alternates_between_its_two_kinds() -> None:
     tiles = images(4)
-    both = [Synthesis(proxy, shift=0.0) for proxy in ("cutpaste", "scar")]
+    both = [Synthesis(proxy, shift=0.0) for proxy in ("cutpaste", "cutpaste-scar")]
     for epoch in range(2):
         keys = make_keys(0, epoch, torch.arange(4))
         united = Synthesis("union", shift=0.0)(tiles.clone(), keys)[0][4:]
@@ -97,7 +97,7 @@ def test_union_alternates_between_its_two_kinds() -> None:
 
 
 def test_a_patch_that_does_not_fit_is_no_anomaly() -> None:
-    inputs, labels = Synthesis("scar", crop=8)(images(4), make_keys(0, 0, torch.arange(4)))
+    inputs, labels = Synthesis("cutpaste-scar", crop=8)(images(4), make_keys(0, 0, torch.arange(4)))
     assert torch.equal(inputs[4:], inputs[:4])
     assert labels.tolist() == [0] * 8
 

@@ -61,7 +61,7 @@ def test_categories_have_settings_of_their_own(tmp_path: Path) -> None:
         ("size=true", "`size` must be a whole number 32 to 4096, got True"),
         ("channels=true", "`channels` must be one of 1, 3, got True"),
         ("channels=2", "`channels` must be one of 1, 3, got 2"),
-        ("proxy=mosaic", "`proxy` must be one of 3way, cutpaste, scar"),
+        ("proxy=mosaic", "`proxy` must be one of 3way, cutpaste, cutpaste-scar"),
         ("shift=nan", "`shift` must be a number 0 to 0.5, got 'nan'"),
         ("shift=[1]", "`shift` must be a number 0 to 0.5"),
         ("freeze_batch_norm=1", "`freeze_batch_norm` must be true or false, got 1"),

@@ -11,7 +11,8 @@ native = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(native)
 
 N, C, H, W = 8, 3, 48, 56
-LAW = (0.9, False, (0.02, 0.15), (0.3, 3.3), (10, 25), (2, 16), (-45.0, 45.0), (0.4,) * 4, False)
+# p, scar, area, aspect, length, width, angle, jitter, other source
+LAW = (0.9, 0, 0.02, 0.15, 0.3, 3.3, 10, 25, 2, 16, -45.0, 45.0, 0.4, 0.4, 0.4, 0.4, 0)
 
 
 def address(values):

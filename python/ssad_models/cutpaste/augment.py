@@ -8,7 +8,15 @@ from collections.abc import Callable
 import torch
 
 from ssad_kernels.random import STREAMS, philox
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Rotation
+from ssad_kernels.transforms import (
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    CutPasteScar,
+    Rotation,
+    Scar,
+)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Task = Callable[[torch.Tensor, torch.Tensor], Batch]
@@ -54,9 +62,10 @@ class Union:
 _TASKS: dict[str, tuple[Callable[[], Task], int]] = {
     "3way": (CutPaste3Way, 3),
     "cutpaste": (lambda: Binary(CutPaste()), 2),
-    "scar": (lambda: Binary(CutPasteScar()), 2),
+    "cutpaste-scar": (lambda: Binary(CutPasteScar()), 2),
     "union": (Union, 2),
     "rotation": (Rotation, 4),
+    "scar": (lambda: Binary(Scar()), 2),
     "cutout": (lambda: Binary(Cutout()), 2),
     "confetti": (lambda: Binary(Confetti()), 2),
 }
@@ -66,7 +75,7 @@ class Synthesis:
     """Makes training batches. Holds no network, so it can run in the workers of a loader.
 
     Args:
-        proxy: The task: "3way", "cutpaste", "scar", "union", "rotation", "cutout" or "confetti".
+        proxy: The task, one of `ssad_models.recipe.PROXIES`.
         crop: Side of a random crop to train on; None for whole images, shifted.
         shift: Largest translation of whole images, in parts of their side.
         jitter: Largest change of brightness, contrast, saturation and hue of whole images.
