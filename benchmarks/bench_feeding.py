@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 WORKERS = 2
-BATCH = 64
+BATCH = 32  # the paper's
 STEPS = 8  # per epoch, which is one call
 
 Make = Callable[[list[EpochIndex]], tuple[torch.Tensor, ...]]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -69,14 +70,15 @@ def export(model: Model, path: Path, images: torch.Tensor | None = None) -> dict
         images: (N, C, S, S) uint8 to check with, N at least 2; by default made-up ones.
 
     Returns:
-        By runtime, the largest difference of a score from that of the model itself, relative where
-        scores exceed 1. For ONNX without ONNX Runtime nothing can be checked: empty.
+        By runtime, the largest difference of an output from that of the model itself, in units of
+        the score, relative where scores exceed 1; infinite if a verdict is another one and the
+        score is not at the threshold. For ONNX without ONNX Runtime nothing can be checked: empty.
 
     Raises:
         ValueError: If the ending is another one.
         ModuleNotFoundError: If ONNX is asked for and its packages are missing.
-        RuntimeError: If the program's scores differ by more than `TOLERANCE`; a file that was there
-            before is then untouched.
+        RuntimeError: If the outputs differ by more than `TOLERANCE`; a file that was there before
+            is then untouched.
         OSError: If a file cannot be written.
     """
     if path.suffix not in SUFFIXES:
@@ -87,27 +89,19 @@ def export(model: Model, path: Path, images: torch.Tensor | None = None) -> dict
     program = torch.export.export(
         module, (images[:2],), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unchecked = path.with_name(f".{path.name}")
-    try:
-        if path.suffix == ".onnx":
-            _write_onnx(program, module, unchecked)
-        else:
-            _write_program(program, unchecked)
-        differences = {
-            runtime: _difference(module, run, images) for runtime, run in _runtimes(unchecked)
-        }
-        for runtime, difference in differences.items():
-            if not difference <= TOLERANCE:
-                msg = (
-                    f"{path}: scores in {runtime} must agree with the model's to {TOLERANCE:g}, "
-                    f"got a difference of {difference:.2g}; nothing was written"
-                )
-                raise RuntimeError(msg)
-        _write_description(path, model, module, differences)
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)
+    content = _onnx(program, module) if path.suffix == ".onnx" else _saved(program)
+    runtimes = _runtimes(path.suffix, content)
+    differences = {runtime: _difference(module, run, images) for runtime, run in runtimes.items()}
+    for runtime, difference in differences.items():
+        if not difference <= TOLERANCE:
+            msg = (
+                f"{path}: outputs in {runtime} must agree with the model's to {TOLERANCE:g}, "
+                f"got a difference of {difference:.2g}; nothing was written"
+            )
+            raise RuntimeError(msg)
+    with replacing(path) as file:
+        file.write(content)
+    _write_description(path, model, module, differences)
     return differences
 
 
@@ -122,14 +116,16 @@ def _made_up(model: Model, count: int = 5) -> torch.Tensor:
     return (torch.lerp(smooth, noise, share) * 255).round().to(torch.uint8)
 
 
-def _write_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    with path.open("wb") as file, warnings.catch_warnings():
+def _saved(program: torch.export.ExportedProgram) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
         # A weight in channels-last order does not count as complete; the comparison covers it.
         warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-        torch.export.save(program, file)
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
-def _write_onnx(program: torch.export.ExportedProgram, module: Exportable, path: Path) -> None:
+def _onnx(program: torch.export.ExportedProgram, module: Exportable) -> bytes:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         msg = f"ONNX needs packages that are missing: pip install {' '.join(missing)}"
@@ -146,39 +142,51 @@ def _write_onnx(program: torch.export.ExportedProgram, module: Exportable, path:
             verbose=False,
         )
     assert onnx_program is not None
-    path.write_bytes(onnx_program.model_proto.SerializeToString())
+    content: bytes = onnx_program.model_proto.SerializeToString()
+    return content
 
 
-Run = Callable[[torch.Tensor], torch.Tensor]
-"""Images -> scores."""
+Outputs = tuple[torch.Tensor, ...]
+Run = Callable[[torch.Tensor], Outputs]
+"""Images -> what `Exportable` returns."""
 
 
-def _runtimes(path: Path) -> list[tuple[str, Run]]:
-    """Ways to run the written program."""
-    if path.suffix == ".pt2":
-        program = torch.export.load(path).module()
-        return [("torch.export", lambda images: program(images)[0])]
+def _runtimes(suffix: str, content: bytes) -> dict[str, Run]:
+    """Ways to run the program."""
+    if suffix == ".pt2":
+        return {"torch.export": torch.export.load(io.BytesIO(content)).module()}
     if importlib.util.find_spec("onnxruntime") is None:
-        return []
+        return {}
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
-    def run(images: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(session.run(["score"], {"images": images.numpy()})[0])
+    def run(images: torch.Tensor) -> Outputs:
+        return tuple(map(torch.from_numpy, session.run(None, {"images": images.numpy()})))
 
-    return [("ONNX Runtime", run)]
+    return {"ONNX Runtime": run}
 
 
 @torch.no_grad()
 def _difference(module: Exportable, run: Run, images: torch.Tensor) -> float:
-    """Largest difference of a score, in one batch and one by one."""
-    expected = module(images)[0].double()
-    scale = expected.abs().clamp_min(1)
-    alone = torch.cat([run(image[None]) for image in images])
-    return max(
-        float(((got.double() - expected).abs() / scale).max()) for got in (run(images), alone)
-    )
+    """Largest difference of an output, in one batch and one by one."""
+    one_by_one = zip(*(run(image[None]) for image in images), strict=True)
+    several = (run(images), tuple(map(torch.cat, one_by_one)))
+    return max(_apart(module, module(images), got) for got in several)
+
+
+def _apart(module: Exportable, expected: Outputs, got: Outputs) -> float:
+    """See `export`."""
+    score = expected[0].double()
+    scale = score.abs().clamp_min(1)
+    apart = (got[0].double() - score).abs() / scale
+    if module.calibrated:
+        # In units of the score, as a small deviation blows up what is but rounding.
+        normalized = (got[1].double() - expected[1].double()).abs() * module.std / scale
+        decided = (score - module.threshold).abs() / scale > TOLERANCE
+        apart = torch.maximum(apart, normalized)
+        apart[decided & (got[2] != expected[2])] = torch.inf
+    return float(apart.max())
 
 
 def _write_description(

@@ -56,16 +56,20 @@ class MetricsFile(Logger):
 
 
 class WaitingTime(Profiler):
-    """How much of the training the accelerator waits for the next batch.
+    """How much of the training is spent waiting for the next batch.
+
+    This is the time of the process that trains. On a CPU nothing else happens meanwhile. A GPU may
+    still be busy with earlier steps, which are queued, so there it is the most that a faster loader
+    could save.
 
     Attributes:
         seconds: Spent in epochs so far.
         waiting: Of these, in the loader's `next`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0, waiting: float = 0.0) -> None:
         super().__init__()
-        self.seconds = self.waiting = 0.0
+        self.seconds, self.waiting = seconds, waiting
         self._started: dict[str, float] = {}
 
     @property

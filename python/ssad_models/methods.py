@@ -26,20 +26,28 @@ class Method(Protocol):
         """
 
     def fit(
-        self, module: TrainingModule, learned: torch.Tensor, unseen: torch.Tensor, recipe: Recipe
+        self,
+        module: TrainingModule,
+        images: torch.Tensor,
+        learned: torch.Tensor,
+        unseen: torch.Tensor,
+        recipe: Recipe,
     ) -> nn.Module:
         """Make a detector of a trained module, on its device.
 
         Args:
             module: What was trained.
-            learned: (N, C, S, S) uint8 normal images that it was trained on.
-            unseen: (M, C, S, S) uint8 normal images that it was not trained on; M is 0 where
+            images: (N, C, S, S) uint8 normal images, more than are used; there may be no room for
+                a copy.
+            learned: (K,) int64 rows of those that it was trained on.
+            unseen: (M,) int64 rows of those that it was not trained on; M is 0 where
                 `checked_share` is.
             recipe: What it was trained by.
 
         Returns:
             A module in evaluation mode: (N, C, S, S) uint8 or float 0..1 -> (N,) float32, higher is
-            more anomalous; with `heat_map`: the same images -> (N, 1, S, S) float32.
+            more anomalous; with `score_and_heat`: the same images -> the scores and heat maps
+            (N, 1, S, S) float32.
         """
 
     def blank(self, recipe: Recipe) -> nn.Module:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 
 from ssad_models.atomic import save_tensors
 from ssad_models.calibration import Calibration
+from ssad_models.run_files import MODEL
 
 KIND = "ssad_models model"
 FORMAT = 1
@@ -74,7 +76,7 @@ class Model:
 
     Attributes:
         detector: Module in evaluation mode: (N, C, S, S) uint8 or float 0..1 -> (N,) float32. For
-            maps it has `heat_map`: the same images -> (N, 1, S, S).
+            maps it has `score_and_heat`: the same images -> the scores and (N, 1, S, S).
         calibration: Threshold and normalisation; None if there were too few held-out images.
         recipe: What it was trained by, in plain types; "method", "size" (S) and "channels" (C)
             among them.
@@ -121,11 +123,13 @@ class Model:
         device = tensors[0].device if tensors else torch.device("cpu")
         scores, heat = [], []
         for batch in images.split(batch_size):
-            there = batch.to(device)
             with torch.no_grad():
-                scores.append(self.detector(there).float().cpu())
-            if maps:  # may need gradients of its own
-                heat.append(self.detector.heat_map(there).detach().float().cpu())  # type: ignore[operator]  # a method
+                if maps:
+                    score, map_ = self.detector.score_and_heat(batch.to(device))  # type: ignore[operator]  # a method
+                    heat.append(map_.float().cpu())
+                else:
+                    score = self.detector(batch.to(device))
+            scores.append(score.float().cpu())
         score, calibration = torch.cat(scores), self.calibration
         return Prediction(
             score=score,
@@ -171,21 +175,43 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
     from ssad_models.recipe import Recipe
 
     path = Path(path)
-    if path.is_dir():
-        msg = f"{path}: must be a model file such as {path / 'model.pt'}, got a folder"
-        raise ValueError(msg)
     content = _read(path)
-    try:
+    with _said(path):
         recipe = Recipe.from_dict(content["recipe"])
         detector = METHODS[recipe.method].blank(recipe)
         detector.load_state_dict(content["state"])
-        numbers, meta = content["calibration"], content["meta"]
+        numbers = content["calibration"]
         return Model(
             detector=detector.eval().requires_grad_(False).to(device),
             calibration=None if numbers is None else Calibration(**numbers),
             recipe=content["recipe"],
-            meta=Meta(**{**meta, "native_size": tuple(meta["native_size"])}),
+            meta=_meta(content),
         )
+
+
+def load_meta(path: str | os.PathLike[str]) -> Meta:
+    """Read where a model comes from, without its weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: See `load`.
+    """
+    path = Path(path)
+    content = _read(path, mmap=True)
+    with _said(path):
+        return _meta(content)
+
+
+def _meta(content: Mapping[str, Any]) -> Meta:
+    meta = content["meta"]
+    return Meta(**{**meta, "native_size": tuple(meta["native_size"])})
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Say of a file that has the right form and cannot be used what to do about it."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         msg = (
             f"{path}: the model does not fit this version of ssad-kernels "
@@ -194,10 +220,13 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
         raise ValueError(msg) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a model file of this format."""
+def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """The content of a model file of this format; with `mmap`, tensors are not read yet."""
+    if path.is_dir():
+        msg = f"{path}: must be a model file such as {path / MODEL}, got a folder"
+        raise ValueError(msg)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError:
         raise
     except Exception as error:  # on a damaged file the unpickler raises almost anything

@@ -11,7 +11,8 @@ import torch
 from torchvision.utils import make_grid
 
 from ssad_kernels import Status, make_keys
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPasteScar, Rotation
+from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPasteScar, Rotation, Scar
+from ssad_models.cutpaste.augment import Synthesis
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 """Images (N, C, S, S) and keys (N, 3) -> changed images, masks, and perhaps the status."""
@@ -22,7 +23,8 @@ AUGMENTS: dict[str, dict[str, Augment]] = {
     "3way": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
     "union": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
     "cutpaste": {"CutPaste": _CUTPASTE},
-    "scar": {"CutPaste-Scar": _SCAR},
+    "cutpaste-scar": {"CutPaste-Scar": _SCAR},
+    "scar": {"Scar": Scar()},
     "cutout": {"Cutout": Cutout()},
     "confetti": {"Confetti": Confetti()},
 }
@@ -43,12 +45,15 @@ class Statistics:
     share: float
 
 
-def statistics(images: torch.Tensor, augment: Augment, draws: int, seed: int) -> Statistics:
+def statistics(
+    images: torch.Tensor, synthesis: Synthesis, augment: Augment, draws: int, seed: int
+) -> Statistics:
     """Augment images again and again, and count.
 
     Args:
         images: (N, C, S, S) uint8.
-        augment: What is done to them.
+        synthesis: What moves, crops and recolours them first.
+        augment: What is then done to them.
         draws: How many augmentations, all images taking turns.
         seed: Of the augmentations.
     """
@@ -56,7 +61,8 @@ def statistics(images: torch.Tensor, augment: Augment, draws: int, seed: int) ->
     areas = []
     for part in torch.arange(draws).split(64):
         rows = part % len(images)
-        _, masks, *status = augment(images[rows], make_keys(seed, 0, part))
+        keys = make_keys(seed, 0, part)
+        _, masks, *status = augment(synthesis.plain(images[rows], keys), keys)
         area = masks.flatten(1).float().mean(1)
         # Without a status: an empty mask is all that a transform says about an image left alone.
         left = torch.where(area > 0, int(Status.APPLIED), int(Status.EMPTY))
@@ -70,18 +76,22 @@ def _status_name(status: int) -> str:
     return Status(status).name.lower().replace("_", " ")
 
 
-def sheet(images: torch.Tensor, augments: Sequence[Augment], seed: int) -> torch.Tensor:
-    """A picture with a row per image: the image, then each augmentation and its mask.
+def sheet(
+    images: torch.Tensor, synthesis: Synthesis, augments: Sequence[Augment], seed: int
+) -> torch.Tensor:
+    """A picture with a row per image: the normal input, then each augmentation and its mask.
 
     Args:
         images: (N, C, S, S) uint8.
-        augments: What is done to them; if empty, they are turned by 90, 180 and 270 degrees.
+        synthesis: What moves, crops and recolours them first.
+        augments: What is then done to them; if empty, they are turned by 90, 180 and 270 degrees.
         seed: Of the augmentations.
 
     Returns:
         (3, H, W) uint8.
     """
     keys = make_keys(seed, 0, torch.arange(len(images)))
+    images = synthesis.plain(images, keys)
     columns = [images]
     for augment in augments:
         changed, masks, *_ = augment(images, keys)

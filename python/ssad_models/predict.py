@@ -15,14 +15,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from ssad_models.atomic import replacing
+from ssad_models.data.folders import folders_in, images_in
 from ssad_models.data.images import SUFFIXES, DataError, read_image, resize
 from ssad_models.data.split import Advance
 from ssad_models.model_file import Model
 from ssad_models.names import printable, unique_file_name
 from ssad_models.overlay import overlay, write_png
-from ssad_models.tiling import blend, tile_boxes
+from ssad_models.tiling import Blend, tile_boxes
 
 Tile = Literal["auto", "never"]
+
+_TILES_AT_A_TIME = 16
 
 
 class Looked(NamedTuple):
@@ -68,7 +71,7 @@ def find_images(paths: Sequence[Path], skip: Path | None = None) -> list[tuple[P
     """List image files.
 
     Args:
-        paths: Files, and folders that are searched to any depth.
+        paths: Files, and folders that are searched to any depth, hidden and linked ones left out.
         skip: A folder to leave out, such as that of the output.
 
     Returns:
@@ -83,13 +86,7 @@ def find_images(paths: Sequence[Path], skip: Path | None = None) -> list[tuple[P
     skipped = None if skip is None else skip.resolve()
     for path in paths:
         if path.is_dir():
-            inside = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in SUFFIXES
-                and file.is_file()
-                and (skipped is None or skipped not in file.resolve().parents)
-            ]
+            inside = _images_below(path, skipped)
             if not inside:
                 msg = f"{printable(path)}: must contain images ({', '.join(SUFFIXES)}), got none"
                 raise DataError(msg)
@@ -101,6 +98,15 @@ def find_images(paths: Sequence[Path], skip: Path | None = None) -> list[tuple[P
             msg = f"{printable(path)}: must be an image or a folder of images, got no such file"
             raise FileNotFoundError(msg)
     return list(found.items())
+
+
+def _images_below(folder: Path, skipped: Path | None) -> list[Path]:
+    resolved = folder.resolve()
+    if skipped in (resolved, *resolved.parents):
+        return []
+    # A link may lead back to a folder that it is in.
+    deeper = [inner for inner in folders_in(folder) if not inner.is_symlink()]
+    return [*images_in(folder), *(file for f in deeper for file in _images_below(f, skipped))]
 
 
 def look(model: Model, image: torch.Tensor, *, tile: Tile = "auto", maps: bool = True) -> Looked:
@@ -119,10 +125,16 @@ def look(model: Model, image: torch.Tensor, *, tile: Tile = "auto", maps: bool =
     """
     size = (image.shape[1], image.shape[2])
     boxes = tile_boxes(size, size if tile == "never" else model.meta.native_size)
-    parts = [resize(image[:, y : y + h, x : x + w], model.size) for y, x, h, w in boxes]
-    prediction = model.predict(torch.stack(parts), maps=maps)
-    heat = None if prediction.map is None else blend(prediction.map, boxes, size)
-    return Looked(prediction.score.max(), heat, len(boxes))
+    scores, heat = [], Blend(size) if maps else None
+    for first in range(0, len(boxes), _TILES_AT_A_TIME):
+        some = boxes[first : first + _TILES_AT_A_TIME]
+        parts = [resize(image[:, y : y + h, x : x + w], model.size) for y, x, h, w in some]
+        prediction = model.predict(torch.stack(parts), maps=maps)
+        scores.append(prediction.score)
+        if heat is not None and prediction.map is not None:
+            heat.add(prediction.map, some)
+    whole = None if heat is None else heat.blended()
+    return Looked(torch.cat(scores).max(), whole, len(boxes))
 
 
 def predict_files(
@@ -199,9 +211,16 @@ def _write_csv(path: Path, results: Sequence[Result]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(Result)])
     writer.writeheader()
-    writer.writerows(asdict(result) for result in results)
+    for result in results:
+        writer.writerow({name: _cell(value) for name, value in asdict(result).items()})
     with replacing(path) as file:
         file.write(text.getvalue().encode())
+
+
+def _cell(value: object) -> object:
+    """A relative path that a spreadsheet would take for a formula, as one that it would not."""
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"./{value}" if formula else value
 
 
 def _write_json(path: Path, model: Model, results: Sequence[Result]) -> None:

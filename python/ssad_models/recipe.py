@@ -54,7 +54,8 @@ class Recipe:
         channels: 1 or 3.
         backbone: One of `BACKBONES`.
         weights: None for random, "package" for lite0's ImageNet weights, or a state dict of
-            torchvision's model of that name in a local file.
+            torchvision's model of that name in a local file. "random" where the first stage trains
+            the head alone, which None refuses, as it is hardly ever meant.
         features: What the density is fitted to: "pooled", the mean of the last maps, or "level7",
             the mean of an EfficientNet's sixth stage.
         head: Widths of the hidden layers, at least one.

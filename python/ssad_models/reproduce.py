@@ -7,8 +7,8 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.text import Text
 
 from ssad_models.atomic import replacing
+from ssad_models.data.images import DataError
 from ssad_models.data.split import Source, Split
 from ssad_models.evaluate import Evaluation
 from ssad_models.model_file import load
+from ssad_models.names import printable
 from ssad_models.recipe import Recipe
 from ssad_models.report import Run, Table, read_curves
+from ssad_models.run_files import CURVES
 from ssad_models.runs import (
-    CURVES,
     evaluate_model,
     load_test,
     progress_bar,
@@ -36,7 +38,15 @@ from ssad_models.runs import (
 from ssad_models.training import train
 
 EVALUATION = "evaluation.json"
-PIXELS = "patches"
+PATCHES, GRADCAM = "patches", "gradcam"
+_PICTURES = "Pictures are in the report of each run, CATEGORY/seedN/report.html."
+_NO_MATCH = (
+    "No difference, as the paper has no such model: its own are ResNet-18 from scratch and, with "
+    "the 3-way task, EfficientNet-B4 fine-tuned, scored by the density alone."
+)
+_PIXELS = (
+    " Of GradCAM, the paper gives the mean over all categories alone; Patches are of another model."
+)
 PAPERS = {"cutpaste": Path(__file__).parent / "cutpaste/paper.yaml"}
 """By method. Each file explains itself."""
 
@@ -70,12 +80,14 @@ class Paper:
     Attributes:
         textures: Categories that its averages call textures; the others are objects.
         titles: Titles of the columns by key.
-        columns: By key, then category, image AUROC; pixel AUROC under "patches".
+        columns: By key, then category, image AUROC; pixel AUROC under `PATCHES`.
+        gradcam: Pixel AUROC of GradCAM, known as the mean over all categories alone.
     """
 
     textures: tuple[str, ...]
     titles: dict[str, str]
     columns: dict[str, dict[str, Figure]]
+    gradcam: Figure
 
     @staticmethod
     def read(path: Path) -> Paper:
@@ -86,13 +98,16 @@ class Paper:
             for key, cell in zip(columns, cells, strict=True):
                 mean, _, error = str(cell).partition("±")
                 columns[key][category] = Figure(float(mean), float(error) if error else None)
-        return Paper(tuple(content["textures"]), content["columns"], columns)
+        titles = {**content["columns"], GRADCAM: "GradCAM"}
+        return Paper(tuple(content["textures"]), titles, columns, Figure(content["gradcam"]))
 
     def mean(self, key: str, categories: Sequence[str]) -> Figure | None:
         """Of a column over categories; None unless the paper has them all.
 
         A single category keeps its standard error.
         """
+        if key == GRADCAM:
+            return self.gradcam if set(categories) == set(self.columns[PATCHES]) else None
         column = self.columns[key]
         if any(category not in column for category in categories):
             return None
@@ -101,8 +116,15 @@ class Paper:
         return Figure(statistics.fmean(column[category].mean for category in categories))
 
     def column_of(self, recipe: Recipe) -> str | None:
-        """The key of the column that a recipe is to be compared with, None if there is none."""
-        key = f"b4_{recipe.features}" if recipe.backbone == "efficientnet_b4" else recipe.proxy
+        """The key of the column of what a recipe trains; None if the paper has no such model."""
+        key, scratch = None, recipe.weights in (None, "random")
+        learning = [stage.train == "all" for stage in recipe.stages]
+        if recipe.score != "density":
+            return None
+        if recipe.backbone == "resnet18" and scratch and all(learning):
+            key = recipe.proxy
+        elif recipe.backbone == "efficientnet_b4" and not scratch and learning[-1]:
+            key = f"b4_{recipe.features}" if recipe.proxy == "3way" else None
         return key if key in self.columns else None
 
 
@@ -119,10 +141,10 @@ def reproduce(
     """Train and evaluate every category with every seed, unless it has been done already.
 
     Interrupted, it goes on where it stopped when called again. Each run has its own report.html,
-    with pictures; the one in `out` is about all.
+    with pictures; the one in `out` is about all that have been done so far.
 
     Args:
-        recipe: What to train.
+        recipe: What to train, on all normal images: nothing is held out for a threshold.
         sources: Categories.
         seeds: Seeds.
         out: Folder for all runs, report.html and results.json.
@@ -134,27 +156,66 @@ def reproduce(
         One run for each category and seed, without pictures.
 
     Raises:
-        DataError: If data are damaged, or a category has no test images.
+        DataError: If a category has no test images, before anything is done; or if images are
+            damaged, after all other categories.
         ValueError: If `out` holds runs with other settings.
         OSError: If `out` cannot be written.
     """
-    runs = []
+    untested = [printable(source.name) for source in sources if source.counts()[1] == 0]
+    if untested:
+        msg = f"reproduce: each category must have test images, got none of {', '.join(untested)}"
+        raise DataError(msg)
+    recipe = replace(recipe, held_out=0.0)  # the paper trains on all, and sets no threshold
+    runs: list[Run] = []
+    errors: list[str] = []
+
+    def write() -> list[Table]:
+        tables = compare(runs, recipe)
+        title = f"{runs[0].method}: all categories and seeds"
+        write_results(out, runs, title, tables, [_PICTURES])
+        return tables
+
     for source in sources:
-        load_once = functools.cache(functools.partial(_load_test, source, console))
-        for seed in seeds:
-            folder = run_folder(out, source.name, seed)
-            model = train(
-                recipe, source, folder, seed=seed, workers=workers, device=device, progress=console
-            )
-            path = folder / EVALUATION
-            if not path.exists() or path.stat().st_mtime < model.stat().st_mtime:
-                _evaluate(model, device, load_once, path)
-            runs.append(_read(path))
-    tables = compare(runs, recipe)
-    for table in tables:
+        try:
+            for run, new in _runs(recipe, source, seeds, out, workers, device, console):
+                runs.append(run)
+                if new:
+                    write()
+        except DataError as error:
+            errors.append(str(error))
+    for table in write() if runs else ():
         print_table(table, console)
-    write_results(out, runs, f"{runs[0].method}: all categories and seeds", tables)
+    if errors:
+        msg = f"{len(errors)} of {len(sources)} categories could not be used: {'; '.join(errors)}"
+        raise DataError(msg)
     return runs
+
+
+def _runs(
+    recipe: Recipe,
+    source: Source,
+    seeds: Sequence[int],
+    out: Path,
+    workers: int | None,
+    device: str,
+    console: Console,
+) -> Iterator[tuple[Run, bool]]:
+    """The runs of one category, each as soon as it is done, and whether that was but now."""
+    load_once = functools.cache(functools.partial(_load_test, source, console))
+    tested_on = source.test_fingerprint()
+    for seed in seeds:
+        folder = run_folder(out, source.name, seed)
+        model = train(
+            recipe, source, folder, seed=seed, workers=workers, device=device, progress=console
+        )
+        path = folder / EVALUATION
+        run = _read(path, tested_on) if path.exists() else None
+        new = run is None or path.stat().st_mtime < model.stat().st_mtime
+        if run is None or new:
+            run = _evaluate(model, device, load_once, source.name)
+            with replacing(path) as file:
+                file.write(json.dumps({"tested_on": tested_on, **to_dict(run)}).encode())
+        yield run, new
 
 
 def _load_test(source: Source, console: Console, size: int, channels: int) -> Split:
@@ -163,57 +224,61 @@ def _load_test(source: Source, console: Console, size: int, channels: int) -> Sp
 
 
 def _evaluate(
-    model_file: Path, device: str, load_once: Callable[[int, int], Split], path: Path
-) -> None:
-    """Evaluate a run, write its own report, and note the result in `path`."""
+    model_file: Path, device: str, load_once: Callable[[int, int], Split], category: str
+) -> Run:
+    """Evaluate a run and write its own report; it is returned without its pictures."""
     model = load(model_file, device)
-    run = evaluate_model(model, load_once(model.size, model.channels), path.parent)
-    write_results(path.parent, [run], f"{run.category}, seed {run.seed}")
-    with replacing(path) as file:
-        file.write(json.dumps(to_dict(run)).encode())
+    test = load_once(model.size, model.channels)
+    run = evaluate_model(model, test, model_file.parent, category)
+    write_results(model_file.parent, [run], f"{run.category}, seed {run.seed}")
+    return replace(run, pictures=())
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path, tested_on: str) -> Run | None:
+    """An evaluation of earlier; None if the test images were others."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    curves = read_curves(path.parent / CURVES)
-    return Run(
-        **{**values, "evaluation": Evaluation.from_dict(values["evaluation"])}, curves=curves
-    )
+    if values.pop("tested_on", None) != tested_on:
+        return None
+    evaluation = Evaluation.from_dict(values.pop("evaluation"))
+    return Run(**values, evaluation=evaluation, curves=read_curves(path.parent / CURVES))
 
 
 def compare(runs: Sequence[Run], recipe: Recipe) -> list[Table]:
     """Our image AUROC beside the paper's columns, and our pixel AUROC if there is any.
 
-    Means are over categories and then over seeds; a paper's mean is shown where the paper has all
-    the categories that ours is over.
+    Means are over categories and then over the seeds that all of them have; a paper's mean is shown
+    where the paper has all the categories that ours is over. A difference is shown where the paper
+    has the model of the recipe.
     """
     paper = Paper.read(PAPERS[recipe.method])
     own = paper.column_of(recipe)
-    b4 = own is not None and own.startswith("b4")
-    shown = [key for key in paper.columns if key != PIXELS and key.startswith("b4") == b4]
+    b4 = recipe.backbone == "efficientnet_b4"
+    shown = [key for key in paper.columns if key != PATCHES and key.startswith("b4") == b4]
     tables = []
-    for metric, what, keys, match in (
-        ("auroc", "Image AUROC", shown, own),
-        ("pixel_auroc", "Pixel AUROC", [PIXELS], PIXELS),
+    gradcam = GRADCAM if own == "3way" else None
+    for metric, what, keys, match, note in (
+        ("auroc", "Image AUROC", shown, own, ""),
+        ("pixel_auroc", "Pixel AUROC", [GRADCAM, PATCHES], gradcam, _PIXELS),
     ):
-        ours: dict[str, list[float]] = {}
+        ours: dict[str, dict[int | None, float]] = {}
         for run in runs:
             if metric in run.evaluation.metrics:
                 value = 100 * run.evaluation.metrics[metric].value
-                ours.setdefault(run.category, []).append(value)
+                ours.setdefault(run.category, {})[run.seed] = value
         if ours:
-            tables.append(_table(f"{what} in %", ours, paper, keys, match))
+            tables.append(_table(f"{what} in %", ours, paper, keys, match, note))
     return tables
 
 
 def _table(
     title: str,
-    ours: Mapping[str, list[float]],
+    ours: Mapping[str, Mapping[int | None, float]],
     paper: Paper,
     keys: Sequence[str],
     match: str | None,
+    note: str,
 ) -> Table:
-    known = [c for c in ours if c in paper.columns[keys[0]]]
+    known = [c for c in ours if c in paper.columns[PATCHES]]
     groups = {
         **{category: [category] for category in ours},
         "textures": [c for c in known if c in paper.textures],
@@ -222,23 +287,30 @@ def _table(
     }
     rows = []
     for name, categories in groups.items():
-        if not categories:
+        seeds = set.intersection(*(set(ours[c]) for c in categories)) if categories else set()
+        if not seeds:
             continue
-        by_seed = zip(*(ours[category] for category in categories), strict=True)
-        mine = Figure.over([statistics.fmean(values) for values in by_seed])
+        mine = Figure.over([statistics.fmean(ours[c][seed] for c in categories) for seed in seeds])
         theirs = {key: paper.mean(key, categories) for key in keys}
-        reference = None if match is None else theirs[match]
-        difference = "" if reference is None else f"{mine.mean - reference.mean:+.1f}"
-        cells = ["-" if figure is None else str(figure) for figure in theirs.values()]
-        rows.append((name, str(mine), difference, *cells))
-    seeds = len(next(iter(ours.values())))
-    against = "" if match is None else f" Difference to {paper.titles[match]}."
+        row = [name, str(mine)]
+        if match is not None:
+            reference = theirs[match]
+            row.append("" if reference is None else f"{mine.mean - reference.mean:+.1f}")
+        rows.append([*row, *("-" if figure is None else str(figure) for figure in theirs.values())])
+    numbers = [len(by_seed) for by_seed in ours.values()]
+    least, most = min(numbers), max(numbers)
+    against = _NO_MATCH if match is None else f"Difference to {paper.titles[match]}."
     return Table(
         title=title,
-        headings=("category", "ours", "diff.", *(paper.titles[key] for key in keys)),
+        headings=(
+            "category",
+            "ours",
+            *([] if match is None else ["diff."]),
+            *(paper.titles[key] for key in keys),
+        ),
         rows=rows,
-        note=f"Ours: mean of {seeds} seed{'s' if seeds > 1 else ''}; the paper's of 5. After ±: "
-        f"standard error.{against}",
+        note=f"Mean over seeds: ours {most if least == most else f'{least} to {most}'}, the "
+        f"paper's 5. After ±: standard error. {against}{note}",
     )
 
 
@@ -250,8 +322,8 @@ def print_table(table: Table, console: Console) -> None:
     for i, heading in enumerate(table.headings):
         justify: Literal["left", "right"] = "right" if i else "left"
         shown.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=i == 1)
-    for name, ours, difference, *paper in table.rows:
-        means = [cell.partition("±")[0] for cell in paper]
-        shown.add_row(*map(Text, (name, ours, difference, *means)))
+    for name, ours, *others in table.rows:
+        means = [cell.partition("±")[0] for cell in others]
+        shown.add_row(*map(Text, (name, ours, *means)))
     console.print(shown)
     console.print(table.note, markup=False, highlight=False)

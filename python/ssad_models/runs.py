@@ -18,11 +18,13 @@ from ssad_models.data.images import DataError
 from ssad_models.data.split import Source, Split
 from ssad_models.ensemble import ensemble_score
 from ssad_models.evaluate import evaluate
-from ssad_models.model_file import Model, Prediction, load, versions
+from ssad_models.model_file import Model, Prediction, load, load_meta, versions
 from ssad_models.names import printable, safe_file_name
 from ssad_models.report import Report, Run, Table, gallery, read_curves, write_report
+from ssad_models.run_files import CURVES, MODEL
 
-MODEL, CURVES = "model.pt", "metrics.csv"
+PICTURE_BYTES = 6_000_000
+"""Of all pictures in one report; they are nearly all of its size."""
 
 
 def progress_bar(console: Console) -> Progress:
@@ -86,23 +88,26 @@ def method_label(recipe: Mapping[str, Any]) -> str:
     return f"{recipe['method']} {recipe['proxy']}, {recipe['backbone']}"
 
 
-def evaluate_model(model: Model, test: Split, folder: Path) -> Run:
+def evaluate_model(model: Model, test: Split, folder: Path, category: str) -> Run:
     """Score a test set.
 
     Args:
         model: The model.
         test: Test images of the model's size and channels.
         folder: The run's folder, for the training curves in its metrics.csv, if there is one.
+        category: What the test images are of.
     """
-    return _run(model, test, folder, model.predict(test.images))
+    return _run(model, test, folder, category, model.predict(test.images))
 
 
-def _run(model: Model, test: Split, folder: Path, prediction: Prediction) -> Run:
+def _run(model: Model, test: Split, folder: Path, category: str, prediction: Prediction) -> Run:
     threshold = None if model.calibration is None else model.calibration.threshold
-    curves = folder / CURVES
+    curves, method = folder / CURVES, method_label(model.recipe)
+    if model.meta.category != category:
+        method += f", trained on {model.meta.category}"
     return Run(
-        method=method_label(model.recipe),
-        category=model.meta.category,
+        method=method,
+        category=category,
         evaluation=evaluate(test, prediction.score, prediction.map, threshold=threshold),
         seed=model.meta.seed,
         curves=read_curves(curves) if curves.exists() else {},
@@ -118,16 +123,17 @@ def evaluate_models(
     progress: Progress,
     *,
     ensemble: bool = False,
+    any_category: bool = False,
 ) -> list[Run]:
     """Evaluate each model on the category that it was trained on.
 
     Args:
-        files: Model files; those of other categories than the sources' are left out, unless there
-            is but one source and no model of its category: its folder was renamed, then.
+        files: Model files; those of other categories than the sources' are left out.
         sources: Categories with test images.
         device: Where to compute.
         progress: Gets a bar for each category.
         ensemble: Also evaluate all models of a category together, if there are several.
+        any_category: Evaluate every model on every category, whatever it was trained on.
 
     Returns:
         One run per model, then one of the ensemble, by category in the order of `sources`.
@@ -137,25 +143,27 @@ def evaluate_models(
             models that are not calibrated.
         DataError: If a category has no test images.
     """
-    models = [(file.parent, load(file, device)) for file in files]
+    trained_on = {file: load_meta(file).category for file in files}
     names = [source.name for source in sources]
-    if not any(model.meta.category in names for _, model in models) and len(sources) > 1:
-        found = ", ".join(sorted({model.meta.category for _, model in models}))
-        msg = f"the categories of the models must be among {', '.join(names)}, got {found}"
+    if not any_category and not set(names) & set(trained_on.values()):
+        found = ", ".join(map(printable, sorted(set(trained_on.values()))))
+        msg = (
+            f"the models must be of {' or '.join(map(printable, names))}, got models of {found}; "
+            "if a folder has been renamed since the training, add --any-category"
+        )
         raise ValueError(msg)
     runs = []
     for source in sources:
-        own = [pair for pair in models if pair[1].meta.category == source.name]
-        if not own and len(sources) == 1:
-            own = models
+        own = [file for file in files if any_category or trained_on[file] == source.name]
         tests: dict[tuple[int, int], Split] = {}
         predictions = []
-        for folder, model in own:
+        for file in own:
+            model = load(file, device)
             shape = (model.size, model.channels)
             if shape not in tests:
                 tests[shape] = load_test(source, *shape, progress)
             prediction = model.predict(tests[shape].images)
-            runs.append(_run(model, tests[shape], folder, prediction))
+            runs.append(_run(model, tests[shape], file.parent, source.name, prediction))
             predictions.append(prediction._replace(map=None))
         if ensemble and len(own) > 1:
             evaluation = evaluate(next(iter(tests.values())), ensemble_score(predictions))
@@ -177,23 +185,48 @@ def load_test(source: Source, size: int, channels: int, progress: Progress) -> S
     return test
 
 
-def write_results(out: Path, runs: Sequence[Run], title: str, tables: Sequence[Table] = ()) -> None:
+def write_results(
+    out: Path,
+    runs: Sequence[Run],
+    title: str,
+    tables: Sequence[Table] = (),
+    notes: Sequence[str] = (),
+) -> None:
     """Write report.html and results.json.
+
+    Args:
+        out: Folder.
+        runs: At least one. Of many, the page shows fewer pictures each.
+        title: Of the page.
+        tables: Further tables for the page.
+        notes: Paragraphs for the page.
 
     Raises:
         OSError: If they cannot be written.
     """
     first = runs[0].settings
     shared = {k: v for k, v in first.items() if all(run.settings.get(k) == v for run in runs)}
+    share = min(1.0, PICTURE_BYTES / max(1, sum(map(_picture_bytes, runs))))
+    if share < 1:
+        why = "to keep the page small; a report of fewer models has more of each"
+        notes = [*notes, f"Of each run only the worst {share:.0%} of the pictures are here, {why}."]
     shown = [
-        replace(run, settings={k: v for k, v in run.settings.items() if k not in shared})
+        replace(
+            run,
+            settings={k: v for k, v in run.settings.items() if k not in shared},
+            pictures=run.pictures[: int(share * len(run.pictures))],
+        )
         for run in runs
     ]
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(title, shown, tables=tables, settings=shared, versions=versions())
+    report = Report(title, shown, tables=tables, settings=shared, versions=versions(), notes=notes)
     write_report(out / "report.html", report)
     with replacing(out / "results.json") as file:
         file.write((json.dumps([to_dict(run) for run in runs], indent=1) + "\n").encode())
+
+
+def _picture_bytes(run: Run) -> int:
+    return sum(len(p.image) + len(p.mask or "") + len(p.heat or "") for p in run.pictures)
 
 
 def to_dict(run: Run) -> dict[str, Any]:

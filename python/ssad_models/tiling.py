@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,28 +49,32 @@ def _starts(side: int, tile: int) -> list[int]:
     return [round(i * (side - tile) / steps) for i in range(steps + 1)] if steps else [0]
 
 
-def blend(maps: torch.Tensor, boxes: list[Box], size: tuple[int, int]) -> torch.Tensor:
-    """Lay the maps of tiles side by side, cross-faded where they overlap.
+class Blend:
+    """The map of a whole image out of those of its tiles, cross-faded where they overlap.
+
+    Tiles weigh most in their middle, where they have seen the surroundings of a pixel on all sides.
 
     Args:
-        maps: (K, 1, S, S) float, one per box, of any resolution.
-        boxes: K boxes that cover the image.
         size: Height and width of the image.
-
-    Returns:
-        (1, height, width) float32. Tiles weigh most in their middle, where they have seen the
-        surroundings of a pixel on all sides.
     """
-    total = torch.zeros(1, *size)
-    weights = torch.zeros(1, *size)
-    for tile, (y, x, h, w) in zip(maps, boxes, strict=True):
-        resized = torch.nn.functional.interpolate(
-            tile[None].float(), size=(h, w), mode="bilinear", align_corners=False
-        )
-        weight = _ramp(h)[:, None] * _ramp(w)
-        total[:, y : y + h, x : x + w] += resized[0] * weight
-        weights[:, y : y + h, x : x + w] += weight
-    return total / weights
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._total = torch.zeros(1, *size)
+        self._weights = torch.zeros(1, *size)
+
+    def add(self, maps: torch.Tensor, boxes: Sequence[Box]) -> None:
+        """Lay down the maps of some tiles: (K, 1, S, S) float of any resolution, and K boxes."""
+        for tile, (y, x, h, w) in zip(maps, boxes, strict=True):
+            resized = torch.nn.functional.interpolate(
+                tile[None].float(), size=(h, w), mode="bilinear", align_corners=False
+            )
+            weight = _ramp(h)[:, None] * _ramp(w)
+            self._total[:, y : y + h, x : x + w] += resized[0] * weight
+            self._weights[:, y : y + h, x : x + w] += weight
+
+    def blended(self) -> torch.Tensor:
+        """(1, height, width) float32, once boxes that cover the image have been added."""
+        return self._total / self._weights
 
 
 def _ramp(n: int) -> torch.Tensor:

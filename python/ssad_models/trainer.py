@@ -88,10 +88,11 @@ class SaveEachEpoch(Checkpoint):
     Args:
         path: The file, replaced each time.
         seconds: Least time between two checkpoints; the end of the training is always saved.
+        more: Gives what the checkpoint is to hold besides, in plain types.
     """
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self.path, self.seconds = path, seconds
+    def __init__(self, path: Path, seconds: float, more: Callable[[], dict[str, Any]]) -> None:
+        self.path, self.seconds, self.more = path, seconds, more
         self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,6 +101,12 @@ class SaveEachEpoch(Checkpoint):
         if trainer.strategy.broadcast(last or time.monotonic() - self._saved >= self.seconds):
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what is to be there besides."""
+        checkpoint.update(self.more())
 
 
 class Reseed(Callback):

@@ -26,11 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ssad_models import model_file
 from ssad_models.atomic import replacing
 from ssad_models.calibration import MINIMUM, calibrate
+from ssad_models.data.cache import cache_bytes
 from ssad_models.data.loader import training_loader
 from ssad_models.data.split import Source, Split
 from ssad_models.logs import MetricsFile, WaitingTime
 from ssad_models.methods import METHODS
 from ssad_models.recipe import Recipe
+from ssad_models.run_files import CHECKPOINT, CURVES, MODEL, RUN, TENSORBOARD
 from ssad_models.trainer import (
     Advance,
     AtomicCheckpointIO,
@@ -41,8 +43,6 @@ from ssad_models.trainer import (
     quiet,
 )
 
-MODEL, CHECKPOINT, RUN = "model.pt", "last.ckpt", "run.json"
-CURVES, TENSORBOARD = "metrics.csv", "tensorboard"
 LEAST_IMAGES = 8
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ def train(
 
     Raises:
         RecipeError: If the recipe asks for what there is not.
-        ValueError: If there are too few images, or `out` holds a run with other settings.
+        ValueError: If there are too few images, or `out` holds a run with other settings or of
+            other training files, or what it holds is damaged.
         OSError: If the disk is full; the last checkpoint is then as it was.
         SystemExit: After Ctrl-C; Lightning ends the program, the last checkpoint stays.
     """
@@ -94,22 +95,23 @@ def train(
     identity = {
         "category": source.name,
         "seed": seed,
-        "images": source.counts()[0],
+        "data": source.fingerprint(),
         "recipe": recipe.to_dict(),
     }
     if not resume:
         _delete_run(out)
     if _finished(out, identity):
         return out / MODEL
+    done, clock = _resumed(out / CHECKPOINT, identity)
     where = _device(device)
     method = METHODS[recipe.method]
     with _bars(progress) as bars, _clear_errors(out):
         module = method.module(recipe, seed)
         split = _images(source, recipe, bars)
         parts = parts_of(len(split), recipe, method.checked_share(recipe), seed)
-        if len(parts.hold) == 0:
-            why = "the recipe holds none out" if recipe.held_out == 0 else "they are too few"
-            log.warning("%s: no threshold from %d images: %s", source.name, len(split), why)
+        if len(parts.hold) == 0 and recipe.held_out > 0:
+            few = "%s: no threshold, since %d normal images are too few to hold some out"
+            log.warning(few, source.name, len(split))
         facts = {
             **identity,
             "parts": {name: len(rows) for name, rows in parts._asdict().items()},
@@ -118,17 +120,17 @@ def train(
             "versions": model_file.versions(),
         }
         _write_json(out / RUN, {"status": "running", **facts})
-        clock = WaitingTime()
-        fit = _Fit(out, recipe, seed, where, devices, workers, tensorboard, save_seconds)
-        if not fit(module, split.images[parts.learn], clock, bars):
+        fit = _Fit(out, recipe, identity, where, devices, workers, tensorboard, save_seconds)
+        if not fit(module, split.images, parts.learn, done, clock, bars):
             return out / MODEL
+        if progress is not None:
+            story = f"{source.name}: {clock.share:.1%} of {clock.seconds:.0f} s waiting for data"
+            progress.print(story, markup=False, highlight=False)
         bar = bars.add_task("Fitting the threshold", total=1)
-        learned, unseen = split.images[parts.learn], split.images[parts.check]
-        detector = method.fit(module.to(where), learned, unseen, recipe)
+        detector = method.fit(module.to(where), split.images, parts.learn, parts.check, recipe)
         meta = model_file.Meta(source.name, _native_size(split), seed)
-        model = _calibrated(
-            model_file.Model(detector, None, recipe.to_dict(), meta), split.images[parts.hold]
-        )
+        model = model_file.Model(detector, None, recipe.to_dict(), meta)
+        model = _calibrated(model, split.images, parts.hold)
         model_file.save(out / MODEL, model)
         bars.advance(bar)
         results = {
@@ -174,7 +176,7 @@ class _Fit:
 
     out: Path
     recipe: Recipe
-    seed: int
+    identity: dict[str, Any]
     device: str
     devices: int
     workers: int | None
@@ -182,29 +184,33 @@ class _Fit:
     save_seconds: float
 
     def __call__(
-        self, module: TrainingModule, images: torch.Tensor, clock: WaitingTime, bars: Progress
+        self,
+        module: TrainingModule,
+        images: torch.Tensor,
+        rows: torch.Tensor,
+        done: int,
+        clock: WaitingTime,
+        bars: Progress,
     ) -> bool:
-        """Train to the end, from the last checkpoint if there is one.
+        """Train to the end, from the last checkpoint if any steps are done.
 
         Returns:
             Whether this is the process that has to do what comes next.
         """
-        checkpoint = self.out / CHECKPOINT
-        found = checkpoint if checkpoint.exists() else None
-        done = 0 if found is None else AtomicCheckpointIO().load_checkpoint(found)["step"]
         loader = training_loader(
             images,
             module.synthesize,
             batch_size=self.recipe.batch,
             steps_per_epoch=self.recipe.steps_per_epoch,
-            seed=self.seed,
+            seed=self.identity["seed"],
             workers=self._default_workers() if self.workers is None else self.workers,
+            rows=rows,
             first_epoch=done // self.recipe.steps_per_epoch,
         )
         bar = bars.add_task("Training", total=self.recipe.steps, completed=done)
         with quiet():
             trainer = self._trainer(done, clock, Advance(lambda: bars.advance(bar)))
-            trainer.fit(module, loader, ckpt_path=found)
+            trainer.fit(module, loader, ckpt_path=self.out / CHECKPOINT if done else None)
         return trainer.is_global_zero
 
     def _trainer(self, done: int, clock: WaitingTime, advance: Callback) -> Trainer:
@@ -213,6 +219,10 @@ class _Fit:
             loggers.append(
                 TensorBoardLogger(self.out, name=TENSORBOARD, version="", purge_step=done)
             )
+
+        def more() -> dict[str, Any]:
+            return {"identity": self.identity, "clock": [clock.seconds, clock.waiting]}
+
         # In a stage that trains the head alone, the backbone has no gradients to wait for.
         uneven = self.devices > 1 and any(stage.train == "head" for stage in self.recipe.stages)
         return Trainer(
@@ -225,8 +235,8 @@ class _Fit:
             log_every_n_steps=max(1, min(50, self.recipe.steps // 200)),
             callbacks=[
                 advance,
-                Reseed(self.seed),
-                SaveEachEpoch(self.out / CHECKPOINT, self.save_seconds),
+                Reseed(self.identity["seed"]),
+                SaveEachEpoch(self.out / CHECKPOINT, self.save_seconds, more),
             ],
             plugins=[AtomicCheckpointIO()],
             profiler=clock,
@@ -243,7 +253,9 @@ class _Fit:
 
 
 def _images(source: Source, recipe: Recipe, bars: Progress) -> Split:
-    bar = bars.add_task(f"{source.name}: reading images", total=source.counts()[0])
+    count = source.counts()[0]
+    memory = cache_bytes(count, recipe.size, recipe.channels) / 2**20
+    bar = bars.add_task(f"{source.name}: reading images ({memory:.0f} MiB)", total=count)
     split = source.train(recipe.size, recipe.channels, lambda n: bars.advance(bar, n))
     if len(split) < LEAST_IMAGES:
         msg = (
@@ -259,12 +271,16 @@ def _native_size(split: Split) -> tuple[int, int]:
     return height, width
 
 
-def _calibrated(model: model_file.Model, held_out: torch.Tensor) -> model_file.Model:
-    """The model with what held-out images say about its scores and maps."""
-    if len(held_out) == 0:
+def _calibrated(
+    model: model_file.Model, images: torch.Tensor, rows: torch.Tensor
+) -> model_file.Model:
+    """The model with what the images at held-out rows say about its scores and maps."""
+    if len(rows) == 0:
         return model
-    seen = model.predict(held_out)
-    calibration = calibrate(seen.score, model.recipe["false_alarm"], seen.map)
+    seen = [model.predict(images[part]) for part in rows.split(64)]
+    scores = torch.cat([part.score for part in seen])
+    maps = torch.cat([part.map for part in seen if part.map is not None])
+    calibration = calibrate(scores, model.recipe["false_alarm"], maps)
     return dataclasses.replace(model, calibration=calibration)
 
 
@@ -279,28 +295,54 @@ def _device(device: str) -> str:
 
 def _finished(out: Path, identity: dict[str, Any]) -> bool:
     """Whether `out` holds this run, done; an error if it holds another one."""
+    path = out / RUN
     try:
-        found = json.loads((out / RUN).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
+    except ValueError:  # no JSON, or no text
+        found = None
+    if not isinstance(found, dict):
+        msg = (
+            f"{path}: must be the settings of a run, got a damaged file; delete it to go on from "
+            "the checkpoint, or start anew with --no-resume"
+        )
+        raise ValueError(msg)
+    _must_match(path, found, identity)
+    return found.get("status") == "finished" and (out / MODEL).is_file()
+
+
+def _resumed(path: Path, identity: dict[str, Any]) -> tuple[int, WaitingTime]:
+    """Steps that are done, and the time they took; an error if they are another run's."""
+    if not path.exists():
+        return 0, WaitingTime()
+    found = AtomicCheckpointIO().load_checkpoint(path)
+    _must_match(path, found.get("identity", {}), identity)
+    return found["step"], WaitingTime(*found["clock"])
+
+
+def _must_match(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
     for key, wanted in identity.items():
-        if found[key] != wanted:
+        other = found.get(key)
+        if other != wanted:
             which = f"`{key}`"
-            if key == "recipe":
-                which += f" ({', '.join(k for k, v in wanted.items() if found[key].get(k) != v)})"
+            if key == "data":
+                which += " (training files were added, removed or changed)"
+            if key == "recipe" and isinstance(other, dict):
+                which += f" ({', '.join(k for k, v in wanted.items() if other.get(k) != v)})"
             msg = (
-                f"{out}: must be empty or hold a run of the same settings, got one with another "
-                f"{which}; choose another folder, or start anew with --no-resume"
+                f"{path}: must be of a run of the same settings, got one with another {which}; "
+                "choose another folder, or start anew with --no-resume"
             )
             raise ValueError(msg)
-    return found["status"] == "finished" and (out / MODEL).is_file()
 
 
 @rank_zero_only
 def _delete_run(out: Path) -> None:
-    for name in (RUN, CHECKPOINT, MODEL, CURVES):
-        (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / TENSORBOARD, ignore_errors=True)
+    # The settings last, so that whatever is left is known to be of this run.
+    for name in (CHECKPOINT, MODEL, CURVES, RUN):
+        (out / name).unlink(missing_ok=True)
 
 
 @rank_zero_only

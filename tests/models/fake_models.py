@@ -27,9 +27,9 @@ class Brightness(nn.Module):
         scores: torch.Tensor = images.mean((1, 2, 3)) * self.gain
         return scores
 
-    def heat_map(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, S, S) uint8 -> (N, 1, S, S)."""
-        return images.float().mean(1, keepdim=True) / 255
+    def score_and_heat(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, C, S, S) uint8 -> (N,) and (N, 1, S, S)."""
+        return self(images), images.float().mean(1, keepdim=True) / 255
 
 
 class BrightnessMethod:

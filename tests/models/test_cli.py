@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,25 @@ import pytest
 pytest.importorskip("lightning")
 pytest.importorskip("typer")
 
+import numpy as np
 import torch
 from fake_data import make_image, make_mvtec, save
+from fake_models import BrightnessMethod, brightness_model
+from made_up import made_up
 from PIL import Image
 from typer.testing import CliRunner
 
-from ssad_models import bench
+from ssad_kernels import make_keys
+from ssad_models import bench, runs
 from ssad_models.commands import app
 from ssad_models.commands.common import one_line_errors
+from ssad_models.cutpaste.augment import Synthesis
+from ssad_models.evaluate import evaluate
+from ssad_models.methods import METHODS
+from ssad_models.model_file import save as save_model
+from ssad_models.pictures import AUGMENTS, sheet, statistics
+from ssad_models.recipe import PROXIES
+from ssad_models.report import Run, gallery
 
 COMMANDS = ("demo", "train", "eval", "predict", "export", "augment", "reproduce", "bench")
 # A network that learns nothing in no time.
@@ -59,22 +72,22 @@ def test_help_does_not_wait_for_torch() -> None:
 def test_walk_from_training_to_export(tmp_path: Path) -> None:
     data = make_mvtec(tmp_path / "data", categories=("bottle", HOSTILE), train=44, test=3)
     before = set(tmp_path.rglob("*"))
-    runs, out = tmp_path / "runs", tmp_path / "out"
-    ssadk("train", data, *TINY, "--out", runs)
-    models = sorted(runs.rglob("model.pt"))
+    trained, out = tmp_path / "runs", tmp_path / "out"
+    ssadk("train", data, *TINY, "--out", trained)
+    models = sorted(trained.rglob("model.pt"))
     assert len(models) == 2
-    assert models[1] == runs / "bottle/seed0/model.pt"
+    assert models[1] == trained / "bottle/seed0/model.pt"
     again = {model: model.stat().st_mtime_ns for model in models}
-    ssadk("train", data, *TINY, "--out", runs)
+    ssadk("train", data, *TINY, "--out", trained)
     assert {model: model.stat().st_mtime_ns for model in models} == again
 
-    text = ssadk("eval", data, runs, "--out", out / "eval")
+    text = ssadk("eval", data, trained, "--out", out / "eval")
     assert "bottle" in text
     assert HOSTILE in text
     results = json.loads((out / "eval/results.json").read_text())
     assert {one["category"] for one in results} == {"bottle", HOSTILE}
     assert 0 <= results[0]["evaluation"]["metrics"]["auroc"]["value"] <= 1
-    text = ssadk("eval", data, runs, "--category", "bottle", "--out", out / "one")
+    text = ssadk("eval", data, trained, "--category", "bottle", "--out", out / "one")
     assert "Left out: 1 models of other categories" in text
     page = (out / "eval/report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -92,18 +105,58 @@ def test_walk_from_training_to_export(tmp_path: Path) -> None:
     program = torch.export.load(out / "model.pt2").module()
     assert len(program(torch.zeros(3, 3, 32, 32, dtype=torch.uint8))) == 3
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "photos", *tmp_path.glob("photos/*")}
-    assert all({runs, out} & {path, *path.parents} for path in new)
+    assert all({trained, out} & {path, *path.parents} for path in new)
 
 
 def test_ensemble_of_two_seeds(tmp_path: Path) -> None:
     data = make_mvtec(tmp_path / "data", categories=("bottle",), train=44, test=3)
     for seed in (0, 1):
         ssadk("train", data, *TINY, "--seed", seed, "--out", tmp_path / "runs")
-    data = (data / "bottle").rename(data / "renamed")
     text = ssadk("eval", data, tmp_path / "runs", "--ensemble", "--out", tmp_path / "out")
     assert "ensemble of 2" in text
+    assert "trained on" not in text
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert [one["seed"] for one in results] == [0, 1, None]
+
+    data = (data / "bottle").rename(data / "renamed")
+    arguments = ("eval", data, tmp_path / "runs", "--out", tmp_path / "renamed")
+    text = ssadk(*arguments, code=1)
+    assert "must be of renamed, got models of bottle; if a folder has been renamed" in text
+    assert not (tmp_path / "renamed").exists()
+    text = ssadk(*arguments, "--any-category")
+    assert "trained on bottle" in text
+    results = json.loads((tmp_path / "renamed/results.json").read_text())
+    assert [one["category"] for one in results] == ["renamed", "renamed"]
+
+
+def test_eval_tells_false_alarms_beside_the_stated_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "cutpaste", BrightnessMethod())  # type: ignore[arg-type]
+    data = make_mvtec(tmp_path / "data", categories=("bottle",), train=1, test=3)
+    for name, level in (("like", 10), ("unlike", 250)):  # brightness counts; 50 % is the threshold
+        for i in range(3):
+            save(tmp_path / name / f"test/good/{i}.png", np.full((64, 64, 3), level, np.uint8))
+        for part in ("train", "test/hole", "ground_truth/hole"):
+            shutil.copytree(data / "bottle" / part, tmp_path / name / part)
+        model = brightness_model()
+        save_model(tmp_path / f"{name}.pt", replace(model, meta=replace(model.meta, category=name)))
+        text = ssadk("eval", tmp_path / name, tmp_path / f"{name}.pt", "--out", tmp_path / "out")
+        assert "stated 5" in text
+        assert ("Far more false alarms than stated" in text) == (name == "unlike")
+
+
+def test_report_of_many_runs_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = made_up(["good"] * 8 + ["hole"] * 8)
+    scores = torch.rand(16)
+    run = Run("m", "c", evaluate(test, scores, resamples=5), pictures=gallery(test, scores))
+    size = sum(len(p.image) + len(p.mask or "") for p in run.pictures)
+    monkeypatch.setattr(runs, "PICTURE_BYTES", size + 10)
+    for count in (1, 2, 4):
+        runs.write_results(tmp_path / str(count), [run] * count, "Many")
+        page = (tmp_path / str(count) / "report.html").read_text(encoding="utf-8")
+        assert page.count("<figcaption>image<") == count * (len(run.pictures) // count)
+        assert ("only the worst" in page) == (count > 1)
 
 
 def test_file_that_cannot_be_read_gives_exit_code_1(tmp_path: Path) -> None:
@@ -188,14 +241,37 @@ def test_augment_draws_pictures_and_counts(tmp_path: Path) -> None:
 
 def test_augment_shows_what_a_gate_skips(tmp_path: Path) -> None:
     """Scars of 10 to 25 px, turned, do not always fit into 16 px."""
-    from ssad_kernels.transforms import CutPasteScar
-    from ssad_models.pictures import statistics
-
     images = torch.zeros(2, 3, 24, 24, dtype=torch.uint8)
-    found = statistics(images, CutPasteScar(return_status=True), draws=200, seed=0)
+    (scar,) = AUGMENTS["cutpaste-scar"].values()
+    found = statistics(images, Synthesis("cutpaste-scar"), scar, draws=200, seed=0)
     assert sum(found.statuses.values()) == 200
     assert 0 < found.statuses["no place"] < 200
     assert 0 < found.share < 1
+
+
+def test_augment_shows_what_training_makes(tmp_path: Path) -> None:
+    """Cropped, moved and recoloured, and then augmented, as the batches of training are."""
+    images = torch.randint(60, 200, (4, 3, 64, 64), dtype=torch.uint8)
+    keys = make_keys(7, 0, torch.arange(4))
+    for synthesis in (Synthesis("cutout", crop=40), Synthesis("cutout", shift=0.2, jitter=0.2)):
+        inputs, _ = synthesis(images.clone(), keys)
+        side = inputs.shape[-1]
+        shown = sheet(images, synthesis, list(AUGMENTS["cutout"].values()), seed=7)
+        for column, expected in enumerate(inputs.split(4)):
+            for row in range(4):
+                y, x = 4 + row * (side + 4), 4 + column * (side + 4)
+                assert torch.equal(shown[:, y : y + side, x : x + side], expected[row])
+        found = statistics(images, synthesis, AUGMENTS["cutout"]["Cutout"], draws=10, seed=7)
+        assert found.statuses == {"applied": 10}
+    # In crops that are too small for it, nothing is pasted: the whole image would not tell.
+    scar = AUGMENTS["cutpaste-scar"]["CutPaste-Scar"]
+    small = Synthesis("cutpaste-scar", crop=8)
+    assert statistics(images, small, scar, draws=10, seed=0).statuses == {"no place": 10}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_every_proxy_can_be_drawn(proxy: str) -> None:
+    assert (proxy in AUGMENTS) == (proxy != "rotation")
 
 
 def test_bench_prints_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

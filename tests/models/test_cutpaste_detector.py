@@ -258,11 +258,11 @@ def test_two_stages(freeze: bool) -> None:
 
 def fitted(*overrides: str) -> inference.CutPasteDetector:
     """A detector with an untrained network, for 64 px in grey."""
-    settings = ["size=64", "channels=1", "weights=null", "head=[8, 4]", *overrides]
+    settings = ["size=64", "channels=1", "weights=random", "head=[8, 4]", *overrides]
     recipe = load_recipe("cutpaste-lite0", settings)
     method = CutPasteMethod()
     tiles = images(24)
-    return method.fit(method.module(recipe, 0), tiles[:16], tiles[16:], recipe)
+    return method.fit(method.module(recipe, 0), tiles, *torch.arange(24).split([16, 8]), recipe)
 
 
 @pytest.mark.parametrize("score", ["density", "density+head"])
@@ -312,6 +312,9 @@ def test_heat_map_is_gradcam(neck: str) -> None:
     with torch.inference_mode():
         again = detector.heat_map(tiles)
     assert torch.equal(again, detector.heat_map(tiles))
+    scores, heat = detector.score_and_heat(tiles)
+    assert torch.equal(scores, detector(tiles))
+    assert torch.equal(heat, again)
     assert again.shape == (2, 1, 64, 64)
 
 
@@ -325,7 +328,8 @@ def test_scores_do_not_depend_on_the_exporter() -> None:
 
 
 def test_level_seven_is_what_the_density_sees() -> None:
-    recipe = load_recipe("cutpaste-b4", ["size=64", "backbone=efficientnet_b0", "head=[4]"])
+    settings = ["size=64", "backbone=efficientnet_b0", "weights=random", "head=[4]"]
+    recipe = load_recipe("cutpaste-b4", settings)
     network = CutPasteMethod().module(recipe, 0).network.eval()
     with torch.no_grad():
         features, logits = network(images(2))
@@ -337,6 +341,13 @@ def test_level_seven_is_what_the_density_sees() -> None:
     assert logits.shape == (2, 3)
     with pytest.raises(RecipeError, match="`features` of resnet18 must be pooled, got level7"):
         CutPasteMethod().module(load_recipe("cutpaste", ["features=level7"]), 0)
+
+
+def test_a_head_on_a_random_backbone_must_be_meant() -> None:
+    recipe = load_recipe("cutpaste-b4")
+    with pytest.raises(RecipeError, match=r"`weights` of efficientnet_b4 must be a file.*got null"):
+        CutPasteMethod().module(recipe, 0)
+    CutPasteMethod().blank(recipe)
 
 
 def test_weights_follow_from_the_seed() -> None:

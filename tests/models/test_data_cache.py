@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("PIL")
 
 from fake_data import make_image, make_mvtec, save
+from PIL import Image
 
 from ssad_models.data import cache
 from ssad_models.data.images import DataError, read_image, resize
@@ -44,8 +46,6 @@ def test_decoded_splits(tmp_path: Path) -> None:
     assert test.masks is not None
     assert test.masks.is_shared()
     assert test.masks.flatten(1).any(1).tolist() == test.labels.tolist()
-    part = test.subset(torch.tensor([5, 0]))
-    assert part.names == ("hole/001.png", "broken/000.png")
 
 
 def test_files_of_any_size(tmp_path: Path) -> None:
@@ -97,3 +97,41 @@ def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_free_memory_is_known() -> None:
     assert 1 << 20 < cache._free_memory() < 1 << 50
+
+
+@pytest.mark.parametrize("names", cache._CGROUPS)
+def test_a_container_has_less_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    limit, used, parts, cached = names
+    monkeypatch.setattr(cache, "_CGROUP", tmp_path)
+    plain = cache._free_memory()
+    for name, content in (
+        (limit, "1000000\n"),
+        (used, "300000\n"),
+        (parts, f"anon 5\n{cached} 100000"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert cache._free_memory() == 800_000
+    (tmp_path / used).write_text("3000000\n")
+    assert cache._free_memory() == 0
+    (tmp_path / limit).write_text("max\n")
+    assert cache._free_memory() > plain // 2
+
+
+@pytest.mark.parametrize(("brightest", "warned"), [(4095, True), (8191, True), (9000, False)])
+def test_twelve_bits_in_files_of_sixteen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, brightest: int, warned: bool
+) -> None:
+    samples = []
+    for i in range(3):
+        pixels = np.zeros((16, 16), np.uint16)
+        pixels[3, 3] = brightest if i == 1 else 100
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        samples.append(Sample(tmp_path / f"{i}.png", f"{i}.png"))
+    images = cache.decode(samples, 8, 1).images
+    assert images.max() <= 32  # resizing alone is no reason to warn
+    level = round(brightest / 257)
+    expected = f"0.png: no pixel of this and 2 more images is above {level} of 255"
+    assert (expected in caplog.text) == warned

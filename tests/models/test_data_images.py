@@ -146,6 +146,11 @@ def test_masks(tmp_path: Path) -> None:
         Image.fromarray(mask).convert("P"),
     ):
         assert torch.equal(read_mask(write(image, tmp_path / "mask.png")), expected)
+    for mode in ("P", "PA"):  # colours count, not their numbers
+        inverse = Image.fromarray(1 - mask).convert("P")
+        inverse.putpalette([255, 255, 255, 0, 0, 0])
+        path = write(inverse.convert(mode), tmp_path / f"{mode}.{'png' if mode == 'P' else 'tif'}")
+        assert torch.equal(read_mask(path), expected)
     noisy = np.where(mask, 250, 5).astype(np.uint8)
     jpeg = write(Image.fromarray(noisy), tmp_path / "mask.JPG", quality=95)
     assert torch.equal(read_mask(jpeg), expected)

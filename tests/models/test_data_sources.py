@@ -63,6 +63,56 @@ def test_one_category_of_mvtec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert only(".").name == "bottle"
 
 
+def test_a_link_has_a_name_of_its_own(tmp_path: Path) -> None:
+    make_mvtec(tmp_path / "disk", ["v1"], train=1, test=1)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("bottle", "cable"):
+        (data / name).symlink_to(tmp_path / "disk/v1")
+    assert [source.name for source in find(data)] == ["bottle", "cable"]
+    assert only(data / "cable").name == "cable"
+    assert only(data / "cable" / "train" / "..").name == "v1"
+    with pytest.raises(DataError, match="a category must be named once, got cable again"):
+        find(data, categories=["cable", "bottle", "cable"])
+
+
+def test_a_misspelt_category_is_not_passed_over(tmp_path: Path) -> None:
+    make_mvtec(tmp_path, train=1, test=1)
+    (tmp_path / "bottle/train/good").rename(tmp_path / "bottle/train/Good")
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(DataError, match="bottle/train/good: must be a folder of images"):
+        find(tmp_path)
+    assert only(tmp_path, categories=["a b"]).name == "a b"
+    shutil.rmtree(tmp_path / "bottle/train")
+    with pytest.raises(DataError, match="bottle/train/good: must be a folder of images"):
+        find(tmp_path)
+
+
+def test_fingerprints_tell_files_apart(tmp_path: Path) -> None:
+    folder = make_mvtec(tmp_path, ["c"], train=3, test=1) / "c"
+
+    def prints() -> tuple[str, str]:
+        source = only(folder)
+        return source.fingerprint(), source.test_fingerprint()
+
+    seen = [prints()]
+    assert prints() == seen[0]
+    (folder / "train/good/002.png").rename(folder / "train/good/003.png")
+    seen.append(prints())
+    os.utime(folder / "train/good/000.png", ns=(1, 1))
+    seen.append(prints())
+    (folder / "train/good/001.png").write_bytes(b"1")
+    seen.append(prints())
+    assert len({train for train, _ in seen}) == 4
+    assert len({test for _, test in seen}) == 1
+    os.utime(folder / "ground_truth/hole/000_mask.png", ns=(1, 1))
+    assert prints()[0] == seen[-1][0]
+    assert prints()[1] != seen[-1][1]
+    (folder / "test/hole").rename(folder / "test/crack")
+    (folder / "ground_truth/hole").rename(folder / "ground_truth/crack")
+    assert prints()[1] not in (seen[-1][1], seen[0][1])
+
+
 def test_mvtec_without_masks_or_test_set(tmp_path: Path) -> None:
     folder = make_mvtec(tmp_path, ["c"], train=1, test=1) / "c"
     shutil.rmtree(folder / "ground_truth")
@@ -103,6 +153,13 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\\xff") as caught:
         find(broken)
     str(caught.value).encode()
+    name = os.fsdecode(b"\xfe")
+    make_mvtec(tmp_path / "data", [name], size=16, train=1, test=1, kinds=[name])
+    for source in (only(tmp_path / "data"), only(tmp_path / "data", categories=[name])):
+        assert source.name == "\\xfe"
+        assert {s.name for s in source.test_samples} == {"good/000.png", "\\xfe/000.png"}
+        source.test_fingerprint().encode()
+        assert source.test(8, 3) is not None
 
 
 def test_a_missing_mask(tmp_path: Path) -> None:
@@ -264,6 +321,14 @@ def test_errors_in_lists_name_the_line(lists: Path) -> None:
     assert "must name images, one a line, got none" in error("\n")
     (lists / "norm_FemaleAdultPA_test_list.txt").write_text("b1.png")
     assert "test_list.txt, line 1: an image must be named once" in error("b1.png")
+    (lists / "b1.png").symlink_to("../images/b1.png")
+    assert "line 2: an image must be named once" in error(f"b1.png\n{lists}/./b1.png")
+    assert "test_list.txt, line 1: an image must be named once" in error("../images/b1.png")
+    second = lists / "normal_FemaleAdultPA_train.txt"
+    second.write_text("b1.png")
+    with pytest.raises(DataError, match=r"must be the only list of its kind, got norm_F.*join"):
+        find(lists)
+    second.unlink()
     train.unlink()
     with pytest.raises(DataError, match=r"must have a list norm_…_train\.txt beside it"):
         find(lists, images="../images")
@@ -274,5 +339,6 @@ def test_builtin() -> None:
     sources = find("builtin", categories=["ihc", "brick"])
     assert [source.name for source in sources] == ["ihc", "brick"]
     assert sources[0].counts()[0] > 0
+    assert sources[0].fingerprint() != sources[0].test_fingerprint()
     with pytest.raises(DataError, match="one of brick, grass, gravel, ihc, got wood"):
         find("builtin", categories=["wood"])

@@ -10,8 +10,11 @@ import pytest
 import torch
 from fake_models import Brightness, brightness_model
 
-from ssad_models.export import export
-from ssad_models.model_file import Model
+from ssad_models.calibration import calibrate
+from ssad_models.export import Exportable, _apart, _runtimes, export
+from ssad_models.methods import METHODS
+from ssad_models.model_file import Meta, Model
+from ssad_models.recipe import load_recipe
 
 IMAGES = torch.stack([torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (0, 120, 255)])
 
@@ -46,6 +49,52 @@ def test_onnx_keeps_scores_and_threshold(tmp_path: Path) -> None:
             torch.from_numpy(normalized), expected.normalized[:count], rtol=1e-4, atol=1e-4
         )
         assert anomalous.tolist() == [False, False, True][:count]
+
+
+@pytest.mark.parametrize(("suffix", "score"), [(".pt2", "density+head"), (".onnx", "density")])
+def test_a_real_detector(tmp_path: Path, suffix: str, score: str) -> None:
+    pytest.importorskip("lightning")
+    pytest.importorskip("torchvision")
+    if suffix == ".onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    recipe = load_recipe("cutpaste", ["size=64", "head=[8, 4]", f"score={score}"])
+    normals = torch.randint(0, 256, (24, 3, 64, 64), dtype=torch.uint8)
+    method = METHODS["cutpaste"]
+    parts = torch.arange(24).split([16, 8])
+    detector = method.fit(method.module(recipe, 0), normals, *parts, recipe)
+    detector.requires_grad_(False)
+    with torch.no_grad():
+        calibration = calibrate(detector(torch.cat([normals, 255 - normals])))
+    model = Model(detector, calibration, recipe.to_dict(), Meta("c", (64, 64), seed=0))
+    path = tmp_path / f"model{suffix}"
+    (difference,) = export(model, path, normals[:3]).values()
+    assert difference <= 1e-5
+    outputs = _runtimes(suffix, path.read_bytes()).popitem()[1](normals)
+    expected = model.predict(normals)
+    torch.testing.assert_close(outputs[0], expected.score, rtol=1e-4, atol=1e-4)
+    assert expected.normalized is not None
+    assert expected.anomalous is not None
+    torch.testing.assert_close(outputs[1], expected.normalized, rtol=1e-3, atol=1e-3)
+    assert torch.equal(outputs[2], expected.anomalous)
+
+
+def test_every_output_is_compared() -> None:
+    model = brightness_model()
+    assert model.calibration is not None
+    module = Exportable(model.detector, model.calibration)
+    score, normalized, anomalous = module(IMAGES)
+    for same in ((score, normalized, anomalous), (score + 1e-6, normalized, anomalous)):
+        assert _apart(module, (score, normalized, anomalous), same) < 1e-6
+    for wrong in (
+        (score + 1, normalized, anomalous),
+        (score, normalized + 1, anomalous),
+        (score, normalized, ~anomalous),
+    ):
+        assert _apart(module, (score, normalized, anomalous), wrong) > 1e-2
+    at = torch.full((1,), model.calibration.threshold)
+    one = (at, normalized[:1])
+    assert _apart(module, (*one, anomalous[:1]), (*one, ~anomalous[:1])) == 0
 
 
 def test_description_tells_how_to_use_it(tmp_path: Path) -> None:

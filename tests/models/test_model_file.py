@@ -15,7 +15,7 @@ from fake_models import BrightnessMethod, brightness_model
 from ssad_models import model_file
 from ssad_models.atomic import replacing
 from ssad_models.methods import METHODS
-from ssad_models.model_file import FORMAT, KIND, load, save
+from ssad_models.model_file import FORMAT, KIND, load, load_meta, save
 
 IMAGES = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
 
@@ -38,6 +38,7 @@ def test_round_trip(tmp_path: Path, calibrated: bool) -> None:
     )
     assert again.predict(IMAGES).score.equal(model.predict(IMAGES).score)
     assert not again.detector.training
+    assert load_meta(tmp_path / "new folder/m.pt") == model.meta
 
 
 def test_prediction(tmp_path: Path) -> None:

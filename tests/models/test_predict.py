@@ -7,6 +7,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fake_models import brightness_model
 from PIL import Image
 
 from ssad_models.data.images import DataError
+from ssad_models.model_file import Model, Prediction
 from ssad_models.overlay import overlay
 from ssad_models.predict import find_images, look, predict_files
 
@@ -66,7 +68,8 @@ def test_hostile_names_are_right_and_stay_inside(tmp_path: Path) -> None:
         grey(tmp_path / "in" / name, 20 * number)
         grey(tmp_path / "in/<b>" / name, 20 * number)
     before = set(tmp_path.rglob("*"))
-    results = predict_files(brightness_model(), [tmp_path / "in"], tmp_path / "out")
+    hidden = [tmp_path / "in/...a.png", tmp_path / "in/<b>/...a.png"]  # must be asked for
+    results = predict_files(brightness_model(), [tmp_path / "in", *hidden], tmp_path / "out")
     assert len(results) == 2 * len(names)
     assert {Path(r.path).name for r in results} == {*HOSTILE, "\\xff.png"}
     new = set(tmp_path.rglob("*")) - before
@@ -103,6 +106,34 @@ def test_own_output_is_not_taken_for_input(tmp_path: Path) -> None:
         assert len(predict_files(brightness_model(), [tmp_path], tmp_path / "out")) == 1
 
 
+def test_hidden_and_linked_folders_are_left_out(tmp_path: Path) -> None:
+    seen = grey(tmp_path / "in/sub/a.png", 9)
+    for name in ("in/.b.png", "in/._a.png", "in/.thumbnails/a.png", "in/sub/.cache/x/a.png"):
+        grey(tmp_path / name, 9)
+    (tmp_path / "in/sub/back").symlink_to(tmp_path / "in")
+    assert find_images([tmp_path / "in"]) == [(seen, "sub/a.png")]
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "+1.png", "-1.png", "@a.png", "\ta.png"]
+    for name in names:
+        grey(tmp_path / name, 9)
+    (tmp_path / "=bad.png").write_bytes(b"no image")
+    predict_files(
+        brightness_model(), [Path(name) for name in (*names, "=bad.png")], tmp_path / "out"
+    )
+    with (tmp_path / "out/scores.csv").open(newline="", encoding="utf-8") as lines:
+        *rows, bad = csv.DictReader(lines)
+    assert [row["path"] for row in rows] == [f"./{name}" for name in names]
+    assert bad["path"] == "./=bad.png"
+    assert bad["error"].startswith("./=bad.png: must be an image")
+    content = json.loads((tmp_path / "out/scores.json").read_text())
+    assert [row["path"] for row in content["images"]] == [*names, "=bad.png"]
+
+
 def test_paths_that_give_nothing_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing: must be an image or a folder"):
         find_images([tmp_path / "missing"])
@@ -128,6 +159,25 @@ def test_large_image_is_tiled_and_the_brightest_tile_counts() -> None:
     hottest = int(tiled.heat.argmax())
     assert 10 <= hottest // 300 < 20
     assert 280 <= hottest % 300 < 290
+
+
+def test_tiles_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.randint(0, 256, (3, 300, 300), dtype=torch.uint8)
+    model, most = brightness_model(), list[int]()
+    expected = look(model, image)
+    predict = type(model).predict
+
+    def counting(self: Model, images: torch.Tensor, **options: Any) -> Prediction:
+        most.append(len(images))
+        return predict(self, images, **options)
+
+    monkeypatch.setattr(type(model), "predict", counting)
+    monkeypatch.setattr("ssad_models.predict._TILES_AT_A_TIME", 5)
+    seen = look(model, image)
+    assert most == [5] * 7 + [1]
+    assert (seen.tiles, seen.score) == (expected.tiles, expected.score)
+    assert seen.heat is not None
+    torch.testing.assert_close(seen.heat, expected.heat)
 
 
 def test_overlay_leaves_cold_places_alone_and_brightens_hot_ones() -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssad_models.tiling import OVERLAP, TOLERANCE, Box, blend, tile_boxes
+from ssad_models.tiling import OVERLAP, TOLERANCE, Blend, Box, tile_boxes
 
 side = st.integers(1, 300)
 
@@ -43,7 +43,10 @@ def test_limit_is_a_quarter_more_than_in_training() -> None:
 @pytest.mark.parametrize("size", [(64, 64), (200, 64), (131, 257)])
 def test_blend_of_equal_maps_is_flat(size: tuple[int, int]) -> None:
     boxes = tile_boxes(size, (64, 64))
-    heat = blend(torch.full((len(boxes), 1, 16, 16), 3.0), boxes, size)
+    blend = Blend(size)
+    for box in boxes:
+        blend.add(torch.full((1, 1, 16, 16), 3.0), [box])
+    heat = blend.blended()
     assert heat.shape == (1, *size)
     torch.testing.assert_close(heat, torch.full_like(heat, 3.0))
 
@@ -51,7 +54,9 @@ def test_blend_of_equal_maps_is_flat(size: tuple[int, int]) -> None:
 def test_blend_is_smooth_where_tiles_disagree() -> None:
     boxes = tile_boxes((64, 150), (64, 64))
     maps = torch.arange(len(boxes), dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    heat = blend(maps, boxes, (64, 150))
+    blend = Blend((64, 150))
+    blend.add(maps, boxes)
+    heat = blend.blended()
     assert float(heat.diff(dim=2).abs().max()) < 0.2
     assert float(heat[0, 32, 0]) == 0
     assert float(heat[0, 32, -1]) == len(boxes) - 1

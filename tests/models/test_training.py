@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 pytest.importorskip("lightning")
 pytest.importorskip("tensorboard")
@@ -27,15 +28,16 @@ from ssad_models.data.sources import find
 from ssad_models.data.split import Source
 from ssad_models.logs import COLUMNS, MetricsFile, WaitingTime
 from ssad_models.recipe import Recipe, load_recipe
+from ssad_models.run_files import CHECKPOINT, CURVES, MODEL, RUN
 from ssad_models.trainer import AtomicCheckpointIO
-from ssad_models.training import CHECKPOINT, CURVES, MODEL, RUN, parts_of, train
+from ssad_models.training import parts_of, train
 
 TWO_STAGES = "stages=[{train: head, steps: 7, lr: 0.03}, {train: all, steps: 6, lr: 0.01}]"
 
 
 def tiny(*overrides: str) -> Recipe:
     """Thirteen steps, in epochs of two, on a network without weights."""
-    settings = ["size=64", "weights=null", "head=[8, 4]", "batch=4", "steps_per_epoch=2"]
+    settings = ["size=64", "weights=random", "head=[8, 4]", "batch=4", "steps_per_epoch=2"]
     return load_recipe("cutpaste-lite0", [*settings, TWO_STAGES, *overrides])
 
 
@@ -75,6 +77,7 @@ def test_a_run_leaves_a_model_and_its_story(finished: Path, source: Source) -> N
     assert story["status"] == "finished"
     assert story["parts"] == {"learn": 21, "check": 7, "hold": 20}
     assert story["recipe"] == tiny().to_dict()
+    assert story["data"] == source.fingerprint()
     assert 0 <= story["waiting_for_data"] <= 1
     rows = (finished / CURVES).read_text().splitlines()
     assert rows[0] == ",".join(COLUMNS)
@@ -93,13 +96,61 @@ def test_a_finished_run_is_left_alone(finished: Path, source: Source) -> None:
         train(tiny(), source, finished, seed=1)
 
 
+def test_a_checkpoint_is_of_one_run(finished: Path, source: Source, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes((finished / CHECKPOINT).read_bytes())
+    with pytest.raises(ValueError, match=r"last\.ckpt: .* got one with another `seed`; choose"):
+        train(tiny(), source, tmp_path, seed=1)
+    with pytest.raises(ValueError, match=r"last\.ckpt: .* another `recipe` \(batch\)"):
+        train(tiny("batch=8"), source, tmp_path)
+    assert not (tmp_path / RUN).exists()  # what was refused has left no trace
+    torch.save({"step": 6}, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match=r"last\.ckpt: .* got one with another `category`"):
+        train(tiny(), source, tmp_path)
+
+
+def test_other_training_files_are_another_run(tmp_path: Path) -> None:
+    root, out = make_mvtec(tmp_path / "data", ("nut",), train=8, test=1), tmp_path / "out"
+    train(tiny(), find(root)[0], out, tensorboard=False)
+    os.utime(root / "nut/test/good/000.png", ns=(1, 1))
+    train(tiny(), find(root)[0], out)  # tests may change
+    os.utime(root / "nut/train/good/000.png", ns=(1, 1))
+    with pytest.raises(ValueError, match=r"run\.json: .* another `data` \(training files were add"):
+        train(tiny(), find(root)[0], out)
+
+
+@pytest.mark.parametrize("content", [b'{"category": "a <', b"\xff", b"[]"])
+def test_damaged_settings(source: Source, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / RUN).write_bytes(content)
+    with pytest.raises(ValueError, match=r"run\.json: .* got a damaged file; delete it") as caught:
+        train(tiny(), source, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    try:
+        root = make_mvtec(tmp_path, (os.fsdecode(b"n\xff"),), train=8, test=1)
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    train(tiny(), find(root)[0], tmp_path / "out", tensorboard=False)
+    assert json.loads((tmp_path / "out" / RUN).read_text())["category"] == "n\\xff"
+
+
 def test_what_comes_after_training_can_be_repeated(
     finished: Path, source: Source, tmp_path: Path
 ) -> None:
     for name in (CHECKPOINT, CURVES, RUN):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
-    train(tiny(), source, tmp_path, tensorboard=False)
+    with (tmp_path / "screen").open("w") as file:
+        console = Console(file=file, width=120)
+        train(tiny(), source, tmp_path, tensorboard=False, progress=console)
     assert_same_run(tmp_path, finished)
+    shown = (tmp_path / "screen").read_text()
+    assert "a <b>: reading images (1 MiB)" in shown
+    # All steps were done in another session, and so was all the waiting.
+    stories = [json.loads((path / RUN).read_text()) for path in (tmp_path, finished)]
+    assert stories[0]["waiting_for_data"] == stories[1]["waiting_for_data"] > 0
+    assert stories[0]["seconds"] == stories[1]["seconds"] > 0
+    assert f"{stories[0]['waiting_for_data']:.1%} of" in shown
 
 
 def test_starting_anew(finished: Path, source: Source, tmp_path: Path) -> None:
@@ -110,11 +161,15 @@ def test_starting_anew(finished: Path, source: Source, tmp_path: Path) -> None:
     assert_same_run(tmp_path, finished)  # the number of workers does not matter
 
 
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def start_training(source: Source, out: Path) -> BaseProcess:
     """A child that has read its images and is about to train, for the first time or again."""
-    (out / RUN).unlink(missing_ok=True)
+    before = written_at(out / RUN)
     process = training_child.start(tiny(), source, out)
-    while not (out / RUN).exists():
+    while written_at(out / RUN) == before:
         assert process.is_alive()
         time.sleep(0.01)
     return process
@@ -171,7 +226,7 @@ def test_too_few_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     )
     with caplog.at_level(logging.WARNING, "ssad_models.training"):
         path = train(tiny(), few, tmp_path / "few", tensorboard=False)
-    assert "nut: no threshold from 24 images: they are too few" in caplog.text
+    assert "nut: no threshold, since 24 normal images are too few" in caplog.text
     assert model_file.load(path).calibration is None
     with pytest.raises(ValueError, match=r"'nut' must have at least 8 normal .* got 7"):
         train(tiny(), fewer, tmp_path / "fewer")

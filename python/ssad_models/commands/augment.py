@@ -44,8 +44,11 @@ def augment(
 
     Example: ssadk augment mvtec --category bottle --proxy scar --out augmented
 
-    In each row of a picture: an image, then each augmentation of it and the mask of what changed.
+    In each row of a picture: an image as it is shown to the network as normal, at the recipe's
+    size, moved or cropped, and recoloured; then each augmentation of it and the mask of what
+    changed.
     """
+    from ssad_models.cutpaste.method import synthesis
     from ssad_models.overlay import write_png
     from ssad_models.pictures import AUGMENTS, sheet, statistics
     from ssad_models.recipe import load_recipe
@@ -59,11 +62,11 @@ def augment(
             task = progress.add_task(f"{source.name}: images", total=source.counts()[0])
             advance = partial(progress.advance, task)
             images = source.train(own.size, own.channels, advance).images
-        augments = AUGMENTS.get(own.proxy, {})
+        plain, augments = synthesis(own), AUGMENTS.get(own.proxy, {})
         path = out / f"{file_name(source.name)}.png"
-        write_png(path, sheet(images[:count], list(augments.values()), seed))
+        write_png(path, sheet(images[:count], plain, list(augments.values()), seed))
         for name, each in augments.items():
-            found = statistics(images, each, draws, seed)
+            found = statistics(images, plain, each, draws, seed)
             changed = found.statuses.get("applied", 0) + found.statuses.get("clipped", 0)
             statuses = ", ".join(f"{n} {status}" for status, n in found.statuses.items())
             table.add_row(

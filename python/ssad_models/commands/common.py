@@ -51,8 +51,8 @@ Settings = Annotated[
 Proxy = Annotated[
     str | None,
     typer.Option(
-        help="Task to learn: 3way, cutpaste, scar, union, rotation, cutout or confetti. "
-        "By default the recipe's."
+        help="Task to learn: 3way, cutpaste, cutpaste-scar, union, rotation, cutout, scar or "
+        "confetti. By default the recipe's."
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]

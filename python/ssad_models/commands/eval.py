@@ -32,6 +32,9 @@ _HEADINGS = {
     "false_alarm_rate": "false alarms",
 }
 
+_FAR = 3
+"""How many times the stated false-alarm rate is no longer put down to chance."""
+
 
 def evaluate(
     data: Data,
@@ -48,6 +51,13 @@ def evaluate(
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Also combine all models of a category.")
     ] = False,
+    any_category: Annotated[
+        bool,
+        typer.Option(
+            "--any-category",
+            help="Test every model, also those trained on a category of another name.",
+        ),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Test models on the test images of their categories, and write a report.
@@ -61,22 +71,35 @@ def evaluate(
 
     sources, files = find_sources(data, layout, category, folder), find_model_files(models)
     with progress_bar(console) as progress:
-        runs = evaluate_models(files, sources, place, progress, ensemble=ensemble)
+        runs = evaluate_models(
+            files, sources, place, progress, ensemble=ensemble, any_category=any_category
+        )
     write_results(out, runs, title="Evaluation")
     names = [name for name in _HEADINGS if any(name in run.evaluation.metrics for run in runs)]
     table = Table("category", "model", title="In %, with 95 % intervals", box=SIMPLE_HEAD)
     for name in names:
         table.add_column(_HEADINGS[name], justify="right", overflow="fold")
+    alarming = False
     for run in runs:
-        estimates = [run.evaluation.metrics.get(name) for name in names]
-        cells = [
-            "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.0f}-{100 * e.high:.0f}"
-            for e in estimates
-        ]
+        cells = []
+        for name in names:
+            e = run.evaluation.metrics.get(name)
+            cell = "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.0f}-{100 * e.high:.0f}"
+            if e is not None and name == "false_alarm_rate":
+                stated = float(run.settings["false_alarm"])  # type: ignore[arg-type]  # a number
+                cell += f"\nstated {100 * stated:g}"
+                alarming |= e.value > _FAR * stated
+            cells.append(cell)
         name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
         table.add_row(Text(run.category), Text(name), *cells)
     console.print(table)
+    if alarming:
+        console.print(
+            "Far more false alarms than stated: the normal test images are not like the training "
+            "images (of builtin by design), and the threshold holds only for such as are.",
+            soft_wrap=True,
+        )
     left_out = len(files) - sum(run.seed is not None for run in runs)
-    if left_out:
+    if left_out > 0:
         console.print(f"Left out: {left_out} models of other categories.")
     console.print(f"Wrote {out / 'report.html'} and results.json.", markup=False, soft_wrap=True)

@@ -19,7 +19,7 @@ def export(
         Path, typer.Option(help="File to write: .onnx for ONNX, .pt2 for torch.export.")
     ] = Path("model.onnx"),
 ) -> None:
-    """Write a model for use without this package, with its threshold, and check its scores.
+    """Write a model for use without this package, with its threshold, and check its outputs.
 
     Example: ssadk export runs/bottle/seed0/model.pt --out bottle.onnx
 
@@ -33,7 +33,7 @@ def export(
     console.print(f"Wrote {out} and {out.name}.json.", markup=False, soft_wrap=True)
     for runtime, difference in differences.items():
         console.print(
-            f"Scores in {runtime} agree with the model's to {difference:.1g}.", soft_wrap=True
+            f"Outputs in {runtime} agree with the model's to {difference:.1g}.", soft_wrap=True
         )
     if not differences:
-        console.print("Scores were not compared: pip install onnxruntime", soft_wrap=True)
+        console.print("Outputs were not compared: pip install onnxruntime", soft_wrap=True)

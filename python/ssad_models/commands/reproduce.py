@@ -52,6 +52,8 @@ def reproduce(
     Example: ssadk reproduce cutpaste --data mvtec --seeds 0,1 --out reproduction
 
     It may be interrupted at any time: the same command goes on where it stopped.
+
+    Like the paper, it trains on all normal images: held_out is 0, and the models have no threshold.
     """
     numbers, place = parse_seeds(seeds), pick_device(device)
     from ssad_models.recipe import load_recipe

@@ -105,12 +105,16 @@ class Synthesis:
             Inputs (K, C, h, w), K = 2N, 3N or 4N as the task wants, the normal ones first, and
             labels (K,) int64, 0 for normal.
         """
+        return self.task(self.plain(images, keys), keys)
+
+    def plain(self, images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """The normal inputs alone: images moved or cropped, and recoloured; copied."""
         side = min(images.shape[-2:])
         size, pad = (side, int(self.shift * side)) if self.crop is None else (self.crop, 0)
         moved = random_crop(images, keys, size, pad)
         if any(self.recolour.law.jitter):
             self.recolour(moved, keys)
-        return self.task(moved, keys)
+        return moved
 
 
 def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 0) -> torch.Tensor:

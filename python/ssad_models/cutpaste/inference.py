@@ -181,6 +181,9 @@ class CutPasteDetector(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, 1 or 3, S, S) uint8 or float 0..1 -> scores (N,) float32, see `score`."""
         features, logits = self.network(images)
+        return self._score(features, logits)
+
+    def _score(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         buffers = (self.get_buffer(name) for name in ("distance", "odds", "weight"))
         detector = Detector(self.density.fitted(), *buffers)
         return score(Views(features, log_odds(logits)), detector).float()
@@ -198,8 +201,13 @@ class CutPasteDetector(nn.Module):
         Returns:
             (N, 1, S, S) float32, at least 0; the scale is the same for all images.
         """
-        with torch.no_grad():
-            local = self.network.neck(self.network.look(images)[0])
+        return self.score_and_heat(images)[1]
+
+    @torch.no_grad()
+    def score_and_heat(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `forward` and `heat_map` return, from one pass through the backbone."""
+        maps, features = self.network.look(images)
+        local = self.network.neck(maps)
         # Only the head is differentiated, also where the caller has switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
             leaf = local.clone().requires_grad_()
@@ -208,4 +216,5 @@ class CutPasteDetector(nn.Module):
         weight = slope.mean((2, 3), keepdim=True)
         cam = (weight * local).sum(1, keepdim=True).relu().float()
         size = images.shape[-2:]
-        return nn.functional.interpolate(cam, size, mode="bilinear", align_corners=False)
+        heat = nn.functional.interpolate(cam, size, mode="bilinear", align_corners=False)
+        return self._score(features, self.network.classify_local(local)), heat

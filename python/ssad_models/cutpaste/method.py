@@ -25,16 +25,28 @@ class CutPasteMethod:
     """See `ssad_models.methods.Method`."""
 
     def module(self, recipe: Recipe, seed: int) -> CutPasteModule:
-        """The proxy task of the recipe, on a fresh network."""
+        """The proxy task of the recipe, on a fresh network.
+
+        Raises:
+            RecipeError: If the weights, or the features, do not suit the backbone, or there are no
+                weights and the head is to learn first, on what knows nothing.
+        """
         from ssad_models.cutpaste.module import CutPasteModule
 
+        if recipe.weights is None and recipe.stages[0].train == "head":
+            msg = (
+                f"`weights` of {recipe.backbone} must be "
+                f"{'package' if recipe.backbone == 'lite0' else 'a file of torchvision'}, since "
+                "the first stage trains the head alone, or random if that is meant, got null"
+            )
+            raise RecipeError(msg)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _network(recipe, recipe.weights)
+            network = _network(recipe, None if recipe.weights == "random" else recipe.weights)
         return CutPasteModule(
             network,
             recipe.stages,
-            _synthesis(recipe),
+            synthesis(recipe),
             optimizer=recipe.optimizer,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -47,19 +59,24 @@ class CutPasteMethod:
 
     @torch.no_grad()
     def fit(
-        self, module: TrainingModule, learned: torch.Tensor, unseen: torch.Tensor, recipe: Recipe
+        self,
+        module: TrainingModule,
+        images: torch.Tensor,
+        learned: torch.Tensor,
+        unseen: torch.Tensor,
+        recipe: Recipe,
     ) -> inference.CutPasteDetector:
         """The density of all images, and the standing of the head on the unseen ones."""
         network = cast("CutPasteModule", module).network.eval()
         device = module.device
         parts = torch.cat([learned, unseen]).split(recipe.batch)
-        features = torch.cat([network.look(part.to(device))[1] for part in parts])
+        features = torch.cat([network.look(images[part].to(device))[1] for part in parts])
         shrinkage = cast(inference.Shrinkage, recipe.shrinkage)
         if recipe.score == "density":
             return inference.CutPasteDetector(network, inference.fit_density(features, shrinkage))
         odds, labels = [], []
         for part in torch.arange(len(unseen)).split(recipe.batch):
-            inputs, label = module.synthesize(unseen[part], make_keys(0, 0, part))
+            inputs, label = module.synthesize(images[unseen[part]], make_keys(0, 0, part))
             odds.append(inference.log_odds(network(inputs.to(device))[1]))
             labels.append(label.to(device))
         proxy = inference.Proxy(torch.cat(odds), torch.cat(labels))
@@ -72,7 +89,8 @@ class CutPasteMethod:
         return inference.CutPasteDetector(_network(recipe, None))
 
 
-def _synthesis(recipe: Recipe) -> Synthesis:
+def synthesis(recipe: Recipe) -> Synthesis:
+    """What makes the training batches of a recipe."""
     return Synthesis(recipe.proxy, recipe.crop, recipe.shift, recipe.jitter)
 
 
@@ -87,5 +105,5 @@ def _network(recipe: Recipe, weights: str | None) -> CutPasteNet:
         backbone = make_backbone(recipe.backbone, weights)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    classes = _synthesis(recipe).classes
+    classes = synthesis(recipe).classes
     return CutPasteNet(backbone, recipe.head, recipe.neck, classes, level)

@@ -252,6 +252,14 @@ class BuiltinSource:
         defective = sum(len(ladder) for _, ladder in defects.KINDS.values())
         return self.training_tiles, self.places * (self.exposures + defective)
 
+    def fingerprint(self) -> str:
+        """The same for the same number of tiles; see `Source`."""
+        return f"builtin {self.training_tiles}"
+
+    def test_fingerprint(self) -> str:
+        """The same for the same numbers of places and exposures; see `Source`."""
+        return f"builtin {self.places} x {self.exposures}"
+
 
 def _converted(tiles: Split, size: int, channels: int) -> Split:
     """Resized, grey or colour as asked, in shared memory."""

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +18,20 @@ from ssad_models.data.threads import worker_threads
 from ssad_models.names import printable
 
 _SHARED = Path("/dev/shm")
+_CGROUP = Path("/sys/fs/cgroup")
+# A container's limit, what it uses of it, and the part of that which is only a cache of files.
+_CGROUPS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+_DARK = 32  # grey levels; the most that 13 bits in files of 16 come to
+
+log = logging.getLogger(__name__)
 
 
 def cache_bytes(count: int, size: int, channels: int, *, masks: bool = False) -> int:
@@ -47,6 +63,7 @@ def decode(
     images = torch.empty(len(samples), channels, size, size, dtype=torch.uint8)
     masks = torch.zeros(len(samples), 1, size, size, dtype=torch.bool) if has_masks else None
     sizes = torch.empty(len(samples), 2, dtype=torch.int64)
+    brightest = [0] * len(samples)
     if _SHARED.is_dir() and needed < shutil.disk_usage(_SHARED).free:
         images.share_memory_()
         if masks is not None:
@@ -55,6 +72,7 @@ def decode(
     def fill(row: int) -> None:
         sample = samples[row]
         image = read_image(sample.path, channels)
+        brightest[row] = int(image.max())
         images[row] = resize(image, size)
         sizes[row] = torch.tensor(image.shape[1:])
         if masks is not None and sample.mask is not None:
@@ -64,6 +82,14 @@ def decode(
         for _ in pool.map(fill, range(len(samples))):
             if advance is not None:
                 advance(1)
+    if max(brightest) <= _DARK:
+        log.warning(
+            "%s: no pixel of this and %d more images is above %d of 255, as if files of 16 bits "
+            "held 12; multiply all files by the same factor, such as 16, lest details be lost",
+            printable(samples[0].path),
+            len(samples) - 1,
+            max(brightest),
+        )
     return Split(
         images=images,
         names=tuple(sample.name for sample in samples),
@@ -99,10 +125,20 @@ def _check_memory(needed: int, count: int, size: int) -> None:
 
 
 def _free_memory() -> int:
-    """Bytes, as far as this system tells."""
+    """Bytes that this process may still take, as far as this system tells."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = _fields(Path("/proc/meminfo"))["MemAvailable"] * 1024
     except OSError:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    for limit, used, parts, cached in _CGROUPS:
+        # Without such a limit there is no file, or the word "max" in it.
+        with suppress(OSError, ValueError):
+            taken = int((_CGROUP / used).read_text()) - _fields(_CGROUP / parts)[cached]
+            free = min(free, int((_CGROUP / limit).read_text()) - taken)
+    return max(0, free)
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """The numbers in a file of lines such as "MemFree: 12 kB" or "anon 12"."""
+    lines = path.read_text(encoding="ascii").splitlines()
+    return {words[0].rstrip(":"): int(words[1]) for words in map(str.split, lines)}

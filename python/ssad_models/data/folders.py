@@ -109,9 +109,11 @@ def _listed(folder: Path, kind: str | None = None, masks: Path | None = None) ->
         msg = f"{printable(folder)}: must be a folder of images ({', '.join(SUFFIXES)}), got none"
         raise DataError(msg)
     if kind is None:
-        return [Sample(path, f"good/{path.name}") for path in files]
+        return [Sample(path, f"good/{printable(path.name)}") for path in files]
+    kind = printable(kind)
+    names = [f"{kind}/{printable(path.name)}" for path in files]
     if masks is None:
-        return [Sample(path, f"{kind}/{path.name}", kind, True) for path in files]
+        return [Sample(path, name, kind, True) for path, name in zip(files, names, strict=True)]
     by_stem = {}
     if masks.is_dir():
         by_stem = {path.stem.removesuffix("_mask"): path for path in images_in(masks)}
@@ -122,4 +124,7 @@ def _listed(folder: Path, kind: str | None = None, masks: Path | None = None) ->
             f"{printable(masks)}, got none; add it, or move all masks away to do without"
         )
         raise DataError(msg)
-    return [Sample(path, f"{kind}/{path.name}", kind, True, by_stem[path.stem]) for path in files]
+    return [
+        Sample(path, name, kind, True, by_stem[path.stem])
+        for path, name in zip(files, names, strict=True)
+    ]

@@ -52,24 +52,23 @@ def read_image(path: Path, channels: int) -> torch.Tensor:
             image = _to_8_bits(image)
         if image.mode == "F":
             raise ValueError(_TOO_DEEP)
-        if image.mode in ("P", "PA"):  # a palette's transparent colour needs a place to go
-            image = image.convert("RGBA")
-        return image.convert("L" if channels == 1 else "RGB")
+        return _true_colours(image).convert("L" if channels == 1 else "RGB")
 
     return torch.from_numpy(_pixels(path, convert)).permute(2, 0, 1)
 
 
 def read_mask(path: Path) -> torch.Tensor:
-    """Read a mask file: (1, H, W) bool, true where any channel but transparency is not zero.
+    """Read a mask file: (1, H, W) bool, true where it is not black, transparent or not.
 
-    In JPEG files, whose black is only nearly so, true where it is above 127.
+    In JPEG files, whose black is only nearly so, true where any channel is above 127.
 
     Raises:
         DataError: If the file is missing, damaged or no image.
     """
 
     def opaque(image: Image.Image) -> Image.Image:
-        return image.convert(image.mode[:-1]) if image.mode in ("LA", "PA", "RGBA") else image
+        image = _true_colours(image)
+        return image.convert(image.mode[:-1]) if image.mode in ("LA", "RGBA") else image
 
     limit = 127 if path.suffix.lower() in (".jpg", ".jpeg") else 0
     return torch.from_numpy((_pixels(path, opaque) > limit).any(axis=2))[None]
@@ -105,6 +104,11 @@ def _pixels(path: Path, convert: Callable[[Image.Image], Image.Image]) -> npt.ND
         )
         raise DataError(msg) from error
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _true_colours(image: Image.Image) -> Image.Image:
+    """The colours that a palette stands for, as RGBA: a transparent one needs a place to go."""
+    return image.convert("RGBA") if image.mode in ("P", "PA") else image
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -17,19 +17,31 @@ _NAME = re.compile(
 )
 
 
-def find_lists(folder: Path) -> dict[str, dict[tuple[bool, str], Path]]:
+def find_lists(folder: Path, usual: str) -> dict[str, dict[tuple[bool, str], Path]]:
     """The lists of a folder.
 
+    Args:
+        folder: Where to look.
+        usual: The category of lists whose names have none.
+
     Returns:
-        For each category, the file of each (anomalous, "train" or "test"). Lists whose names have
-        no category belong to one that is named like the folder.
+        For each category, the file of each (anomalous, "train" or "test").
+
+    Raises:
+        DataError: If two lists are for the same.
     """
     found: dict[str, dict[tuple[bool, str], Path]] = {}
     for path in sorted(folder.glob("*.txt")):
         if match := _NAME.fullmatch(path.name):
-            category = match["category"] or folder.resolve().name
-            anomalous = match["label"] in ("abnormal", "anomaly")
-            found.setdefault(category, {})[anomalous, match["split"]] = path
+            own = found.setdefault(printable(match["category"] or usual), {})
+            part = match["label"] in ("abnormal", "anomaly"), match["split"]
+            if part in own:
+                msg = (
+                    f"{printable(path)}: must be the only list of its kind, got "
+                    f"{printable(own[part].name)}, too; join them"
+                )
+                raise DataError(msg)
+            own[part] = path
     return found
 
 
@@ -48,7 +60,7 @@ def read_lists(files: dict[tuple[bool, str], Path], images: Path) -> Samples:
         other = next(iter(files.values()))
         msg = f"{printable(other)}: must have a list norm_…_train.txt beside it, got none; add it"
         raise DataError(msg)
-    seen: set[str] = set()
+    seen: set[Path] = set()
     train = _read(files[False, "train"], images, seen)
     test = []
     for anomalous in (False, True):
@@ -57,8 +69,8 @@ def read_lists(files: dict[tuple[bool, str], Path], images: Path) -> Samples:
     return train, test
 
 
-def _read(path: Path, images: Path, seen: set[str], *, anomalous: bool = False) -> list[Sample]:
-    """The samples of one list, whose names are added to those `seen`."""
+def _read(path: Path, images: Path, seen: set[Path], *, anomalous: bool = False) -> list[Sample]:
+    """The samples of one list, whose files, links resolved, are added to those `seen`."""
     kind = "anomaly" if anomalous else "good"
     samples = []
     # Names are bytes to the file system, and a text editor may have put a mark before them.
@@ -68,9 +80,6 @@ def _read(path: Path, images: Path, seen: set[str], *, anomalous: bool = False) 
         if not name:
             continue
         where = f"{printable(path)}, line {number}"
-        if name in seen:
-            msg = f"{where}: an image must be named once, got {printable(name)} again; remove it"
-            raise DataError(msg)
         file = images / name
         if not file.is_file():
             msg = (
@@ -78,8 +87,12 @@ def _read(path: Path, images: Path, seen: set[str], *, anomalous: bool = False) 
                 "correct the name, or name the folder of the images"
             )
             raise DataError(msg)
-        seen.add(name)
-        samples.append(Sample(file, name.lstrip("/"), kind, anomalous))
+        resolved = file.resolve()
+        if resolved in seen:
+            msg = f"{where}: an image must be named once, got {printable(name)} again; remove it"
+            raise DataError(msg)
+        seen.add(resolved)
+        samples.append(Sample(file, printable(name).lstrip("/"), kind, anomalous))
     if not samples:
         msg = f"{printable(path)}: must name images, one a line, got none; add them"
         raise DataError(msg)

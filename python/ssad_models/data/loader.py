@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Sampler
 
 from ssad_kernels import EpochIndex, make_keys
-from ssad_models.data.threads import worker_threads
+from ssad_models.data.threads import reuse_freed_memory, worker_threads
 
 Synthesize = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 """(N, C, S, S) uint8 images and (N, 3) int64 keys -> the tensors of a training batch."""
@@ -112,6 +112,7 @@ class TrainingLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        reuse_freed_memory()
         if self.workers == 0:
             yield from map(self.make, self.sampler)
             return
@@ -133,6 +134,7 @@ def training_loader(
     steps_per_epoch: int,
     seed: int,
     workers: int,
+    rows: torch.Tensor | None = None,
     first_epoch: int = 0,
 ) -> TrainingLoader:
     """Load training batches, the same for any number of workers.
@@ -145,6 +147,8 @@ def training_loader(
         steps_per_epoch: Batches of an epoch, whatever N is.
         seed: Of order and augmentation.
         workers: Number of threads; 0 to make each batch when it is asked for.
+        rows: (K,) int64, which images to use, in place of a copy of them; by default all. Keys are
+            made of the positions among them, 0..K-1.
         first_epoch: See `Batches`.
 
     Returns:
@@ -163,7 +167,9 @@ def training_loader(
         keys = make_keys(seed, 0, samples)
         keys[:, 1] = passes
         # For uint8 this is seven times as fast as images[samples].
-        return synthesize(images.index_select(0, samples), keys)
+        wanted = samples if rows is None else rows[samples]
+        return synthesize(images.index_select(0, wanted), keys)
 
-    batches = Batches(len(images), batch_size, steps_per_epoch, seed, first_epoch)
+    count = len(images if rows is None else rows)
+    batches = Batches(count, batch_size, steps_per_epoch, seed, first_epoch)
     return TrainingLoader(batches, make, workers)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +53,23 @@ class FileSource:
         """Number of training and of test images."""
         return len(self.train_samples), len(self.test_samples)
 
+    def fingerprint(self) -> str:
+        """Hash of the training files' names, sizes and times; see `Source`."""
+        return _fingerprint(self.train_samples)
+
+    def test_fingerprint(self) -> str:
+        """Hash of the test files' and masks' names, sizes and times; see `Source`."""
+        return _fingerprint(self.test_samples)
+
+
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in sorted(samples, key=lambda sample: (sample.kind, sample.name)):
+        files = [path.stat() for path in (sample.path, sample.mask) if path is not None]
+        stamps = [(file.st_size, file.st_mtime_ns) for file in files]
+        digest.update(repr((sample.kind, sample.name, stamps)).encode())
+    return digest.hexdigest()[:16]
+
 
 def find(
     path: str | Path,
@@ -93,15 +111,15 @@ def find(
         case "builtin":
             choices = _builtin()
         case "mvtec":
-            each = [path] if _is_mvtec(path) else filter(_is_mvtec, folders.folders_in(path))
-            choices = {f.resolve().name: partial(_files, folders.mvtec, f) for f in each}
+            each = [path] if _is_mvtec(path) else _meant_as_mvtec(path)
+            choices = {_name(folder): partial(_files, folders.mvtec, folder) for folder in each}
         case "oct2017":
-            choices = {path.resolve().name: partial(_files, folders.oct2017, path)}
+            choices = {_name(path): partial(_files, folders.oct2017, path)}
         case "lists":
             root = path / images if images else path
             choices = {
                 name: partial(_listed, name, files, root)
-                for name, files in lists.find_lists(path).items()
+                for name, files in lists.find_lists(path, _name(path)).items()
             }
         case "folders":
             own = partial(
@@ -111,7 +129,7 @@ def find(
                 abnormal=abnormal,
                 masks=masks,
             )
-            choices = {path.resolve().name: partial(_files, own, path)}
+            choices = {_name(path): partial(_files, own, path)}
         case _:
             msg = f"find: `layout` must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}"
             raise ValueError(msg)
@@ -124,7 +142,7 @@ def find(
 
 
 def _files(listing: Callable[[Path], folders.Samples], folder: Path) -> FileSource:
-    return FileSource(folder.resolve().name, *listing(folder))
+    return FileSource(_name(folder), *listing(folder))
 
 
 def _listed(name: str, files: dict[tuple[bool, str], Path], images: Path) -> FileSource:
@@ -138,8 +156,19 @@ def _builtin() -> _Choices:
     return {name: partial(BuiltinSource, name) for name in CATEGORIES}
 
 
+def _name(folder: Path) -> str:
+    """The name that the user gave, be it a link's; it must fit into reports and JSON."""
+    return printable(folder.resolve().name if folder.name in ("", "..") else folder.name)
+
+
 def _is_mvtec(folder: Path) -> bool:
     return (folder / "train" / "good").is_dir()
+
+
+def _meant_as_mvtec(path: Path) -> list[Path]:
+    """Categories, also those whose train/good is misspelt: listing them tells what is missing."""
+    found = folders.folders_in(path)
+    return [f for f in found if (f / "train").is_dir() or (f / "test").is_dir()]
 
 
 def _recognise(path: Path) -> str:
@@ -152,7 +181,7 @@ def _recognise(path: Path) -> str:
     fits = {
         "mvtec": _is_mvtec(path) or any(map(_is_mvtec, folders.folders_in(path))),
         "oct2017": (path / "train" / "NORMAL").is_dir(),
-        "lists": bool(lists.find_lists(path)),
+        "lists": bool(lists.find_lists(path, _name(path))),
         "folders": (path / "normal").is_dir(),
     }
     found = [layout for layout, fit in fits.items() if fit]
@@ -169,9 +198,13 @@ def _recognise(path: Path) -> str:
 
 
 def _chosen(path: Path, names: list[str], categories: Sequence[str]) -> Sequence[str]:
-    for category in categories:
+    wanted = [printable(category) for category in categories]
+    for category in wanted:
         if category not in names:
-            known = ", ".join(map(printable, names))
-            msg = f"{printable(path)}: a category must be one of {known}, got {printable(category)}"
+            known = ", ".join(names)
+            msg = f"{printable(path)}: a category must be one of {known}, got {category}"
             raise DataError(msg)
-    return categories or sorted(names)
+        if wanted.count(category) > 1:
+            msg = f"{printable(path)}: a category must be named once, got {category} again"
+            raise DataError(msg)
+    return wanted or sorted(names)

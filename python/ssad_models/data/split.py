@@ -61,19 +61,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, rows: torch.Tensor) -> Split:
-        """The images at (K,) int64 `rows`, copied."""
-        return Split(
-            images=self.images[rows],
-            names=tuple(self.names[row] for row in rows.tolist()),
-            kinds=tuple(self.kinds[row] for row in rows.tolist()),
-            labels=self.labels[rows],
-            masks=None if self.masks is None else self.masks[rows],
-            strengths=self.strengths[rows],
-            groups=self.groups[rows],
-            sizes=self.sizes[rows],
-        )
-
 
 class Source(Protocol):
     """One category of a data set, before anything is decoded."""
@@ -90,3 +77,13 @@ class Source(Protocol):
 
     def counts(self) -> tuple[int, int]:
         """Number of training and of test images, for the progress bar and the size estimate."""
+
+    def fingerprint(self) -> str:
+        """A short text that is another one if the training images are, told without reading them.
+
+        Raises:
+            OSError: If a file has gone.
+        """
+
+    def test_fingerprint(self) -> str:
+        """Likewise for the test images and their masks."""
