@@ -7,6 +7,7 @@ all alike and gives the value, the others are bootstrap samples and give its int
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -158,7 +159,9 @@ def evaluate(
     def group(kind: str, strength: float | None, members: torch.Tensor) -> Group:
         rows = (members | ~labels).nonzero()[:, 0]
         auroc = _ranking(*_histograms(weights[:, rows], scores[rows], labels[rows]))["auroc"]
-        detected = None if threshold is None else _share(weights, scores > threshold, members)
+        detected = (
+            None if threshold is None else _share(weights, test.groups, scores > threshold, members)
+        )
         return Group(kind, strength, int(members.sum()), _estimate(auroc), detected)
 
     of_kind = {
@@ -172,8 +175,8 @@ def evaluate(
         pixels = _ranking(*_pixel_histograms(weights, maps, test.masks))
         metrics["pixel_auroc"] = _estimate(pixels["auroc"])
     if threshold is not None:
-        metrics["detection_rate"] = _share(weights, scores > threshold, labels)
-        metrics["false_alarm_rate"] = _share(weights, scores > threshold, ~labels)
+        metrics["detection_rate"] = _share(weights, test.groups, scores > threshold, labels)
+        metrics["false_alarm_rate"] = _share(weights, test.groups, scores > threshold, ~labels)
     return Evaluation(
         normal=int((~labels).sum()),
         anomalous=int(labels.sum()),
@@ -234,8 +237,18 @@ def _estimate(samples: torch.Tensor) -> Estimate:
     return Estimate(float(value), low, high)
 
 
-def _share(weights: torch.Tensor, chosen: torch.Tensor, among: torch.Tensor) -> Estimate:
-    return _estimate(weights[:, among & chosen].sum(1) / weights[:, among].sum(1))
+def _share(
+    weights: torch.Tensor, groups: torch.Tensor, chosen: torch.Tensor, among: torch.Tensor
+) -> Estimate:
+    """The share of `chosen` images; an interval at least as wide as Wilson's for so many groups.
+
+    Resampling alone would be sure that what was never seen never happens.
+    """
+    share = _estimate(weights[:, among & chosen].sum(1) / weights[:, among].sum(1))
+    z2 = 1.959964**2 / len(groups[among].unique())
+    centre = (share.value + z2 / 2) / (1 + z2)
+    half = math.sqrt(share.value * (1 - share.value) * z2 + z2**2 / 4) / (1 + z2)
+    return Estimate(share.value, min(share.low, centre - half), max(share.high, centre + half))
 
 
 def _histograms(

@@ -112,12 +112,23 @@ class Model:
             See `Prediction`.
 
         Raises:
-            ValueError: If the images have another shape.
+            TypeError: If the images are no tensor, or neither uint8 nor float.
+            ValueError: If they have another shape, or floats are outside of 0..1.
         """
+        if not isinstance(images, torch.Tensor):
+            msg = f"predict: `images` must be a tensor, got {type(images).__name__}"
+            raise TypeError(msg)
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            msg = f"predict: `images` must be uint8 or float 0..1, got {images.dtype}"
+            raise TypeError(msg)
         expected = (self.channels, self.size, self.size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected or len(images) == 0:
             must = f"have shape (N, {', '.join(map(str, expected))}) with N at least 1"
             msg = f"predict: `images` must {must}, got {tuple(images.shape)}"
+            raise ValueError(msg)
+        if images.is_floating_point() and not (images.amin() >= 0 and images.amax() <= 1):
+            span = f"{images.amin():g} to {images.amax():g}"
+            msg = f"predict: `images` that are floats must lie in 0..1, got {span}"
             raise ValueError(msg)
         tensors = [*self.detector.parameters(), *self.detector.buffers()]
         device = tensors[0].device if tensors else torch.device("cpu")
@@ -231,8 +242,8 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise
     except Exception as error:  # on a damaged file the unpickler raises almost anything
         msg = (
-            f"{path}: must be a whole model file, as `ssadk train` writes it, got one that cannot "
-            f"be read ({_first_line(error)}); copy it again, or train again"
+            f"{path}: must be a whole model file, as `ssadk train` writes it (not an export of "
+            "one), got a file that cannot be read; copy it again, or train again"
         )
         raise ValueError(msg) from error
     if not isinstance(content, dict) or content.get("kind") != KIND:

@@ -58,6 +58,16 @@ def test_help_has_an_example(command: str) -> None:
     assert "--debug" in text
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "augment"])
+def test_an_output_folder_that_cannot_be_written_is_found_out_first(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    models = ["runs"] if command == "eval" else []
+    text = ssadk(command, "nowhere", *models, "--out", tmp_path / "file/out", code=1)
+    assert "cannot be written to (Not a directory); choose another --out" in text
+
+
 def test_help_does_not_wait_for_torch() -> None:
     code = (
         "import sys\n"
@@ -122,7 +132,7 @@ def test_ensemble_of_two_seeds(tmp_path: Path) -> None:
     arguments = ("eval", data, tmp_path / "runs", "--out", tmp_path / "renamed")
     text = ssadk(*arguments, code=1)
     assert "must be of renamed, got models of bottle; if a folder has been renamed" in text
-    assert not (tmp_path / "renamed").exists()
+    assert not (tmp_path / "renamed/report.html").exists()
     text = ssadk(*arguments, "--any-category")
     assert "trained on bottle" in text
     results = json.loads((tmp_path / "renamed/results.json").read_text())

@@ -79,6 +79,14 @@ def test_rates_count_scores_above_the_threshold() -> None:
     assert "detection_rate" not in evaluate(test, scores, resamples=20).metrics
 
 
+def test_no_false_alarm_in_a_few_images_is_no_proof() -> None:
+    test = made_up(["good"] * 10 + ["hole"] * 10)
+    rate = evaluate(test, test.labels.double(), threshold=0.5).metrics["false_alarm_rate"]
+    # Wilson's interval of 0 in 10, Brown et al., "Interval estimation for a binomial proportion".
+    assert rate.value == rate.low == 0
+    assert rate.high == pytest.approx(0.2775, abs=1e-4)
+
+
 def test_pixel_auroc() -> None:
     test = made_up(KINDS, side=32)
     assert test.masks is not None

@@ -135,3 +135,23 @@ def test_replacing_shows_nothing_before_the_end(tmp_path: Path) -> None:
         file.write(b"newer")
     assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
     assert path.read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([[1]], TypeError, "must be a tensor, got list"),
+        (torch.zeros(1, 3, 32, 32).long(), TypeError, "uint8 or float 0..1, got torch.int64"),
+        (torch.full((1, 3, 32, 32), 200.0), ValueError, "must lie in 0..1, got 200 to 200"),
+        (torch.full((1, 3, 32, 32), float("nan")), ValueError, "must lie in 0..1, got nan"),
+        (torch.zeros(1, 1, 32, 32), ValueError, "must have shape"),
+    ],
+)  # fmt: skip
+def test_images_that_a_model_was_not_trained_on(
+    images: Any, error: type[Exception], message: str
+) -> None:
+    model = brightness_model()
+    if isinstance(images, torch.Tensor) and "shape" not in message:
+        images = images[:, : model.channels, : model.size, : model.size]
+    with pytest.raises(error, match=message):
+        model.predict(images)

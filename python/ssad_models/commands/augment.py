@@ -19,6 +19,7 @@ from ssad_models.commands.common import (
     Proxy,
     RecipeName,
     Settings,
+    check_writable,
     console,
     find_sources,
     overrides,
@@ -27,7 +28,7 @@ from ssad_models.commands.common import (
 
 def augment(
     data: Data,
-    recipe: RecipeName = "cutpaste",
+    recipe: RecipeName = "cutpaste-lite0",
     out: Annotated[Path, typer.Option(help="Folder for one picture per category.")] = Path(
         "augmented"
     ),
@@ -48,6 +49,7 @@ def augment(
     size, moved or cropped, and recoloured; then each augmentation of it and the mask of what
     changed.
     """
+    check_writable(out)
     from ssad_models.cutpaste.method import synthesis
     from ssad_models.overlay import write_png
     from ssad_models.pictures import AUGMENTS, sheet, statistics

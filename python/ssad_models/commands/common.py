@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -130,6 +132,21 @@ def pick_device(name: str) -> str:
         msg = "torch finds no CUDA device; use --device cpu"
         raise typer.BadParameter(msg)
     return "cpu"
+
+
+def check_writable(folder: Path) -> None:
+    """Make the output folder now, rather than find out after the work that it cannot be written.
+
+    Raises:
+        OSError: If it cannot; the message has the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"{folder}: cannot be written to ({error.strerror}); choose another --out"
+        raise OSError(msg) from None
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from ssad_models.commands.common import (
     Device,
     Folders,
     Layout,
+    check_writable,
     console,
     find_sources,
     pick_device,
@@ -66,6 +67,7 @@ def evaluate(
 
     The report has metrics per category and kind of defect, curves, and pictures of what went wrong.
     """
+    check_writable(out)
     place = pick_device(device)
     from ssad_models.runs import evaluate_models, find_model_files, progress_bar, write_results
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ssad_models.commands.common import console
+from ssad_models.commands.common import check_writable, console
 
 
 def export(
@@ -25,6 +25,7 @@ def export(
 
     It takes (N, C, S, S) uint8 images; the file beside it, OUT.json, tells sizes and meanings.
     """
+    check_writable(out.parent)
     from ssad_models.export import export as write
     from ssad_models.model_file import load
     from ssad_models.runs import one_model_file

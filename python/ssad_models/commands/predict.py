@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ssad_models.commands.common import Device, console, pick_device
+from ssad_models.commands.common import Device, check_writable, console, pick_device
 
 if TYPE_CHECKING:
     from ssad_models.model_file import Model
@@ -49,6 +49,7 @@ def predict(
     images that were kept out of training, for the false-alarm rate in the recipe; in tiles, that
     is the rate of each tile.
     """
+    check_writable(out)
     if tile not in ("auto", "never"):
         msg = f"--tile must be auto or never, got {tile!r}"
         raise typer.BadParameter(msg)

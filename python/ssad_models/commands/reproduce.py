@@ -17,6 +17,7 @@ from ssad_models.commands.common import (
     Seeds,
     Settings,
     Workers,
+    check_writable,
     console,
     find_sources,
     overrides,
@@ -55,6 +56,7 @@ def reproduce(
 
     Like the paper, it trains on all normal images: held_out is 0, and the models have no threshold.
     """
+    check_writable(out)
     numbers, place = parse_seeds(seeds), pick_device(device)
     from ssad_models.recipe import load_recipe
     from ssad_models.reproduce import reproduce as run

@@ -18,6 +18,7 @@ from ssad_models.commands.common import (
     RecipeName,
     Settings,
     Workers,
+    check_writable,
     console,
     find_sources,
     overrides,
@@ -54,6 +55,7 @@ def train(
 
     A run that was interrupted goes on when the same command is given again.
     """
+    check_writable(out)
     place = pick_device(device)
     from ssad_models.recipe import load_recipe
     from ssad_models.runs import run_folder
