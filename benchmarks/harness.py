@@ -41,6 +41,7 @@ _PACKAGES = (
     "opencv-python-headless",
     "pillow",
     "scikit-learn",
+    "scipy",
     "pytest-benchmark",
 )
 

@@ -10,6 +10,7 @@
 
 #include "cpu/kernels.h"
 #include "ssad/cutpaste.h"
+#include "ssad/poisson.h"
 
 namespace py = pybind11;
 
@@ -82,6 +83,29 @@ void philox(Address keys, int64_t n, int64_t stream, int64_t count, Address out,
   ssad::kernels().philox(at<int64_t>(keys), n, stream, count, at<int64_t>(out), threads);
 }
 
+// inputs: rhs, mask, boundary; outputs: solution, status, iterations, residual
+void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t, 4> shape,
+                   int solver, double tol, double rtol, int64_t max_iterations,
+                   std::array<Address, 4> outputs, int64_t threads) {
+  const ssad::PoissonProblem problem = {static_cast<ssad::Dtype>(dtype),
+                                        shape[0],
+                                        shape[1],
+                                        shape[2],
+                                        shape[3],
+                                        at<void>(inputs[0]),
+                                        at<bool>(inputs[1]),
+                                        at<void>(inputs[2]),
+                                        static_cast<ssad::PoissonSolver>(solver),
+                                        tol,
+                                        rtol,
+                                        max_iterations,
+                                        at<void>(outputs[0]),
+                                        at<int8_t>(outputs[1]),
+                                        at<int32_t>(outputs[2]),
+                                        at<void>(outputs[3])};
+  need(ssad::poisson_solve(problem, threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -89,5 +113,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("cut_paste_keyed", &cut_paste_keyed, ReleaseGil());
   m.def("sample_cut_paste", &sample_cut_paste, ReleaseGil());
   m.def("philox", &philox, ReleaseGil());
+  m.def("poisson_solve", &poisson_solve, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

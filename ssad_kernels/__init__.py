@@ -14,6 +14,7 @@ from ssad_kernels.cutpaste_law import (
     sample_cut_paste,
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
+from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
 
@@ -29,6 +30,7 @@ __all__ = [
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",
+    "PoissonInfo",
     "Status",
     "backends",
     "cut_paste",
@@ -39,6 +41,7 @@ __all__ = [
     "gaussian_score",
     "make_keys",
     "philox",
+    "poisson_solve",
     "sample_cut_paste",
     "use_backend",
 ]

@@ -40,4 +40,16 @@ def sample_cut_paste(
     out: Sequence[int],
     /,
 ) -> None: ...
+def poisson_solve(
+    inputs: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    solver: int,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    outputs: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...

@@ -67,6 +67,8 @@ def define_op(
     reference: Kernel,
     cpu: Kernel | None = None,
     triton: Kernel | None = None,
+    setup_context: Kernel | None = None,
+    backward: Kernel | None = None,
 ) -> Any:
     """Register ``torch.ops.ssad_kernels.<name>`` and return it.
 
@@ -77,6 +79,8 @@ def define_op(
         reference: pure torch, ``reference(*args) -> outputs``; runs wherever nothing else does.
         cpu: C++, ``kernel(*args, *outputs)`` that fills the allocated outputs.
         triton: the same in Triton.
+        setup_context: with ``backward``, as `torch.library.register_autograd` takes them.
+        backward: the gradient, in differentiable torch and ops.
     """
     name = schema[: schema.index("(")]
     kernels = {"cpu": cpu, "triton": triton, "reference": reference}
@@ -111,6 +115,10 @@ def define_op(
     _LIBRARY.impl(name, functools.partial(run, device_type="cpu"), "CPU")
     _LIBRARY.impl(name, functools.partial(run, device_type="cuda"), "CUDA")
     torch.library.register_fake(f"ssad_kernels::{name}", fake, lib=_LIBRARY)
+    if backward is not None:
+        torch.library.register_autograd(
+            f"ssad_kernels::{name}", backward, setup_context=setup_context, lib=_LIBRARY
+        )
     return getattr(torch.ops.ssad_kernels, name).default
 
 

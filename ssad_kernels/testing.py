@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,6 +39,8 @@ TOLERANCES = {
     "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
     "philox": _EXACT,
+    # For values of size one and sides of 16 pixels at most. Solvers count their own iterations.
+    "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
 }
@@ -249,12 +252,124 @@ def _philox_samples(device: torch.device | str) -> dict[str, Arguments]:
     }
 
 
+MASKS = (
+    "full",
+    "square",
+    "disc",
+    "ellipses",
+    "blobs",
+    "noise",
+    "holes",
+    "horseshoe",
+    "scar",
+    "checkerboard",
+    "row",
+    "pixel",
+    "one hole",
+    "empty",
+)
+
+
+def make_mask(family: str, height: int, width: int, *, seed: int = 0) -> Tensor:
+    """A random mask (height, width) bool of a family that solvers find easy or hard.
+
+    Args:
+        family: one of `MASKS`; "square", "disc", "horseshoe" and "ellipses" leave a rim, "blobs"
+            and "noise" touch the borders, "holes" is a square with pin holes.
+        height: in pixels.
+        width: in pixels.
+        seed: equal seeds give equal masks.
+
+    Raises:
+        ValueError: for another family.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    def pixel() -> tuple[int, int]:
+        y, x = random(2).tolist()
+        return int(y * height), int(x * width)
+
+    y = (torch.arange(height)[:, None] + 0.5) / height * 2 - 1
+    x = (torch.arange(width) + 0.5) / width * 2 - 1
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    square = (y.abs() < 0.95) & (x.abs() < 0.95)
+    if family == "full":
+        mask[:] = True
+    elif family == "square":
+        mask = square
+    elif family == "disc":
+        mask = y**2 + x**2 < 0.9
+    elif family == "ellipses":
+        for cy, cx, ry, rx in random(4, 4).tolist():
+            distance = ((y - cy + 0.5) / (0.1 + ry / 2)) ** 2 + ((x - cx + 0.5) / (0.1 + rx)) ** 2
+            mask |= distance < 1
+        mask &= square
+    elif family == "blobs":
+        coarse = random(1, 1, 6, 6)
+        mask = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0, 0] > 0.5
+    elif family == "noise":
+        mask = random(height, width) < 0.7
+    elif family == "holes":
+        mask = square
+        for _ in range(max(height, width) // 4):
+            mask[pixel()] = False
+    elif family == "horseshoe":
+        radius = y**2 + x**2
+        mask = (radius < 0.9) & (radius > 0.3) & ~((x.abs() < 0.3) & (y > 0))
+    elif family == "scar":
+        mask = (y - x * random(1)).abs() < 5 / height
+    elif family == "checkerboard":
+        mask = (torch.arange(height)[:, None] + torch.arange(width)) % 2 == 0
+    elif family == "row":
+        mask[pixel()[0]] = True
+    elif family == "pixel":
+        mask[pixel()] = True
+    elif family == "one hole":
+        mask[:] = True
+        mask[pixel()] = False
+    elif family != "empty":
+        msg = f"make_mask: unknown family {family!r}"
+        raise ValueError(msg)
+    return mask
+
+
+def _poisson_samples(device: torch.device | str) -> dict[str, Arguments]:
+    def problem(n: int, c: int, h: int, w: int, dtype: torch.dtype, layout: str) -> list[Tensor]:
+        boundary = make_images(n, c, h, w, dtype=dtype, layout=layout, device=device)
+        rhs = make_images(n, c, h, w, dtype=dtype, layout=layout, seed=1, device=device) - 0.5
+        masks = [make_mask(MASKS[i % len(MASKS)], h, w, seed=i) for i in range(n)]
+        stacked = torch.stack(masks) if n else torch.zeros(0, h, w, dtype=torch.bool)
+        return [rhs, stacked.to(device), boundary]
+
+    f32, f64 = torch.float32, torch.float64
+    exact = ("multigrid", 0.0, 1e-7, 40)
+    n = len(MASKS)
+    found: dict[str, Arguments] = {
+        "multigrid": (*problem(n, 2, 13, 11, f32, "contiguous"), *exact),
+        "float64": (*problem(n, 1, 9, 16, f64, "contiguous"), "multigrid", 0.0, 1e-12, 40),
+        "sor": (*problem(n, 1, 8, 12, f32, "contiguous"), "sor", 0.0, 1e-6, 2000),
+        "jacobi": (*problem(n, 1, 7, 7, f32, "contiguous"), "jacobi", 0.0, 1e-6, 20000),
+        "one-sample": (*problem(1, 1, 1, 1, f32, "contiguous"), *exact),
+        "empty-batch": (*problem(0, 3, 4, 5, f32, "contiguous"), *exact),
+    }
+    for layout in LAYOUTS[1:]:
+        found[layout] = (*problem(n, 3, 6, 9, f32, layout), *exact)
+    rhs, masks, boundary = problem(n, 2, 8, 8, f32, "contiguous")
+    boundary[3] = 7.0
+    found["strided-mask"] = (rhs, masks.mT, boundary, *exact)
+    return found
+
+
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste": _cut_paste_samples,
     "cut_paste_": _cut_paste_samples,
     "cut_paste_keyed": _cut_paste_keyed_samples,
     "cut_paste_keyed_": _cut_paste_keyed_samples,
     "philox": _philox_samples,
+    "poisson_solve": _poisson_samples,
     "sample_cut_paste": _sample_cut_paste_samples,
 }
 

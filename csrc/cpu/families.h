@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "ssad/cutpaste.h"
 #include "ssad/level.h"
+#include "ssad/poisson.h"
 #include "ssad/view.h"
 
 namespace ssad::SSAD_LEVEL {
@@ -12,5 +13,6 @@ void cut_paste(const ImageView& from, const ImageView& to, const CutPastePlan* p
                const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads);
 void philox_fill(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
                  int64_t threads);
+void poisson_solve(const PoissonProblem& problem, const PoissonScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

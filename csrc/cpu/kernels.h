@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ssad/cutpaste.h"
+#include "ssad/poisson.h"
 #include "ssad/view.h"
 
 namespace ssad {
@@ -14,6 +15,12 @@ struct CutPasteScratch {
   int64_t work_bytes;
 };
 
+// Per thread, on cache lines.
+struct PoissonScratch {
+  char* memory;
+  int64_t bytes;
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -21,6 +28,8 @@ struct Kernels {
                     const CutPasteScratch& scratch, bool* mask, int8_t* status, int64_t threads);
   void (*philox)(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
                  int64_t threads);
+  void (*poisson_solve)(const PoissonProblem& problem, const PoissonScratch& scratch,
+                        int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -6,6 +6,6 @@
 
 namespace ssad::SSAD_LEVEL {
 
-const Kernels kKernels = {SSAD_NAME(SSAD_LEVEL), cut_paste, philox_fill};
+const Kernels kKernels = {SSAD_NAME(SSAD_LEVEL), cut_paste, philox_fill, poisson_solve};
 
 }  // namespace ssad::SSAD_LEVEL

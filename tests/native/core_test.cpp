@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "ssad/cutpaste.h"
+#include "ssad/poisson.h"
 
 namespace {
 
@@ -101,6 +102,71 @@ bool check(std::mt19937_64& random, Dtype dtype, int64_t n, int64_t c, int64_t h
   return true;
 }
 
+struct Solved {
+  std::vector<float> u, residual;
+  std::vector<int8_t> status;
+  std::vector<int32_t> iterations;
+};
+
+Solved solve(const std::vector<float>& rhs, const bool* mask, const std::vector<float>& boundary,
+             int64_t n, int64_t c, int64_t h, int64_t w, ssad::PoissonSolver solver,
+             int64_t threads) {
+  const auto planes = static_cast<size_t>(n * c);
+  Solved s = {std::vector<float>(rhs.size()), std::vector<float>(planes),
+              std::vector<int8_t>(planes, 99), std::vector<int32_t>(planes)};
+  const ssad::PoissonProblem problem = {Dtype::kFloat32,
+                                        n,
+                                        c,
+                                        h,
+                                        w,
+                                        rhs.data(),
+                                        mask,
+                                        boundary.data(),
+                                        solver,
+                                        1e-4,
+                                        0.,
+                                        200,
+                                        s.u.data(),
+                                        s.status.data(),
+                                        s.iterations.data(),
+                                        s.residual.data()};
+  if (!ssad::poisson_solve(problem, threads)) throw std::bad_alloc();
+  return s;
+}
+
+// Masks of every density; now and then a value that is not finite or huge.
+bool check_poisson(std::mt19937_64& random, int64_t n, int64_t c, int64_t h, int64_t w) {
+  const auto uniform = [&] { return static_cast<float>(random() % 1024) / 1024.0f; };
+  const auto mask = std::make_unique<bool[]>(n * h * w);
+  for (int64_t i = 0; i < n; ++i) {
+    const float density = static_cast<float>(random() % 5) / 4.0f;
+    for (int64_t k = 0; k < h * w; ++k) mask[i * h * w + k] = uniform() < density;
+  }
+  std::vector<float> rhs(n * c * h * w), boundary(rhs.size());
+  for (auto& value : rhs) value = uniform() - 0.5f;
+  for (auto& value : boundary) value = uniform();
+  const float bad[] = {NAN, INFINITY, 3e38f, -1e-40f};
+  boundary[random() % boundary.size()] = bad[random() % 4];
+  for (const auto solver : {ssad::kMultigrid, ssad::kSor, ssad::kJacobi}) {
+    const Solved once = solve(rhs, mask.get(), boundary, n, c, h, w, solver, 1);
+    const Solved again = solve(rhs, mask.get(), boundary, n, c, h, w, solver, 2);
+    if (std::memcmp(once.u.data(), again.u.data(), once.u.size() * sizeof(float))) return false;
+    if (once.status != again.status || once.iterations != again.iterations) return false;
+    for (int64_t i = 0; i < n * c; ++i) {
+      const bool is_solved = once.status[i] == ssad::kApplied;
+      const bool may_fail = solver != ssad::kMultigrid && once.status[i] == ssad::kNotConverged;
+      const bool is_hostile = once.status[i] == ssad::kNotFinite || once.residual[i] > 1e10f;
+      if (!is_solved && !may_fail && !is_hostile) return false;
+      for (int64_t k = 0; k < h * w; ++k) {
+        const int64_t at = i * h * w + k;
+        if (mask[i / c * h * w + k]) continue;
+        if (std::memcmp(&once.u[at], &boundary[at], sizeof(float))) return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -121,6 +187,13 @@ int main() {
         std::printf("wrong: round %d dtype %d\n", round, static_cast<int>(dtype));
         return 1;
       }
+    }
+  }
+  for (int round = 0; round < 60; ++round) {
+    const auto size = [&] { return static_cast<int64_t>(1 + random() % (round % 2 ? 70 : 9)); };
+    if (!check_poisson(random, 5, 1 + static_cast<int64_t>(random() % 3), size(), size())) {
+      std::printf("wrong: poisson, round %d\n", round);
+      return 1;
     }
   }
   // Enough work for a second thread to be started.

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "poisson_multigrid.h"
+
+namespace ssad::SSAD_LEVEL {
+
+// Where the unknowns of a sample lie in its image: the rectangle around the mask, turned so that it
+// is not higher than wide.
+struct Box {
+  int64_t h, w;
+  int64_t start, step_y, step_x;  // pixel (y, x) is start + y * step_y + x * step_x
+  bool top, bottom, left, right;  // whether that side is the image's border
+  bool is_full;                   // the mask is the image
+};
+
+// Everything the solvers need for one sample, in memory that the caller lent.
+template <class T>
+struct Workspace {
+  Box box;
+  Hierarchy<T> mask;
+  T* b;  // right-hand side of A u = b
+  T* x;
+  T* p;
+  T* q;
+  int64_t unknowns;
+  int64_t open_edges;  // from an unknown to a pixel that is none
+
+  const Grid& grid() const { return mask.grid[0]; }
+  T* r() const { return mask.f[0]; }
+  T* z() const { return mask.u[0]; }
+};
+
+struct Outcome {
+  bool is_converged;
+  int64_t iterations;
+};
+
+// For a full mask: neither b nor u have a mean, and rounding shall not give them one.
+template <class T>
+void remove_mean(const Workspace<T>& s, T* plane) {
+  const double sum = sum_rows<T>(s.grid(), [=](int64_t k) { return plane[k]; });
+  const T mean = static_cast<T>(sum / static_cast<double>(s.unknowns));
+  const T* inverse = s.mask.inverse[0];
+  for (int64_t k = 0; k < s.grid().size(); ++k) plane[k] -= inverse[k] > T{0} ? mean : T{0};
+}
+
+inline bool any_of(const bool* mask, int64_t count, int64_t step) {
+  bool any = false;
+  for (int64_t i = 0; i < count; ++i) any |= mask[i * step];
+  return any;
+}
+
+// Returns false for an empty mask.
+inline bool find_box(const bool* mask, int64_t h, int64_t w, Box* box) {
+  int64_t y0 = 0, y1 = h, x0 = 0, x1 = w;
+  while (y0 < h && !any_of(mask + y0 * w, w, 1)) ++y0;
+  if (y0 == h) return false;
+  while (!any_of(mask + (y1 - 1) * w, w, 1)) --y1;
+  while (!any_of(mask + y0 * w + x0, y1 - y0, w)) ++x0;
+  while (!any_of(mask + y0 * w + x1 - 1, y1 - y0, w)) --x1;
+  const bool top = y0 == 0, bottom = y1 == h, left = x0 == 0, right = x1 == w;
+  const int64_t start = y0 * w + x0;
+  if (y1 - y0 <= x1 - x0) {
+    *box = {y1 - y0, x1 - x0, start, w, 1, top, bottom, left, right, false};
+  } else {
+    *box = {x1 - x0, y1 - y0, start, 1, w, left, right, top, bottom, false};
+  }
+  return true;
+}
+
+// Lays the planes out in `memory` and builds the hierarchy; returns false for an empty mask.
+template <class T>
+bool prepare(Workspace<T>* s, const bool* mask, int64_t h, int64_t w, T* memory) {
+  Box& box = s->box;
+  if (!find_box(mask, h, w, &box)) return false;
+  std::memset(memory, 0, static_cast<size_t>(workspace_size(box.h, box.w)) * sizeof(T));
+  Hierarchy<T>& m = s->mask;
+  const Grid g = make_grid(box.h, box.w, box.top, box.bottom, box.left, box.right);
+  m.grid[0] = g;
+  T* next = memory;
+  T** const planes[] = {&s->b, &s->x, &s->p, &s->q, &m.degree};
+  for (T** plane : planes) *plane = next, next += g.size();
+  m.residual = next, next += g.colour;
+  for (T*& line : m.line) line = next + kVector, next += line_size(g.w);
+  const int64_t levels = (memory + workspace_size(box.h, box.w) - next) / 3;
+  m.inverse[0] = next;
+  m.u[0] = next + levels;
+  m.f[0] = next + 2 * levels;
+
+  s->unknowns = 0;
+  for (int64_t y = 0; y < g.h; ++y) {
+    const bool* row = mask + box.start + y * box.step_y;
+    for (int64_t x = 0; x < g.w; ++x) {
+      m.line[0][x] = row[x * box.step_x] ? T{1} : T{0};
+      s->unknowns += row[x * box.step_x];
+    }
+    split_row(g, y, m.line[0], m.inverse[0]);
+  }
+  box.is_full = s->unknowns == h * w;
+  // The degree less the neighbours that are unknowns, summed: q is still free for A applied to
+  // ones.
+  std::memcpy(s->p, m.inverse[0], static_cast<size_t>(g.size()) * sizeof(T));
+  build_hierarchy(&m);
+  s->open_edges = static_cast<int64_t>(apply_laplacian(g, m.degree, s->p, s->q));
+  return true;
+}
+
+}  // namespace ssad::SSAD_LEVEL

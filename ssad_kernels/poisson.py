@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poisson's equation on pixel masks: the solver behind seamless blending.
+
+Pérez, Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Final, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import _backend, reference
+from ssad_kernels._errors import check_device, check_dtype, check_shape, check_tensor, wording
+from ssad_kernels._op import define_op
+
+Solver = Literal["auto", "multigrid", "sor", "jacobi"]
+
+_NATIVE_DTYPES = {torch.float32: 3, torch.float64: 4}
+_NATIVE_SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2}
+# Safety stops. Multigrid needs few iterations for any mask, over-relaxation about as many as a side
+# has pixels, Jacobi the square of that.
+_MAX_ITERATIONS = {"multigrid": 40, "sor": 2000, "jacobi": 20000}
+# Where to stop, (tol, rtol): a fiftieth of a grey level, as far as float32 can tell; for float64
+# nine digits.
+_TOLERANCES = {torch.float32: (0.02 / 255, 1e-6), torch.float64: (0.0, 1e-9)}
+# A gradient has no scale of its own.
+_BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
+_AUTO: Final = "multigrid"
+
+
+class PoissonInfo(NamedTuple):
+    """How the planes of a batch were solved.
+
+    Attributes:
+        status: (N, C) int8, see `Status`: APPLIED; NOT_CONVERGED, stopped by ``max_iterations``;
+            NOT_FINITE, the unknowns are NaN because a value that they depend on is not finite.
+        iterations: (N, C) int32, cycles of multigrid or sweeps of the other solvers.
+        residual: (N, C), the largest |Laplace(u) - rhs| over the mask.
+    """
+
+    status: Tensor
+    iterations: Tensor
+    residual: Tensor
+
+
+def poisson_solve(
+    rhs: Tensor,
+    mask: Tensor,
+    boundary: Tensor,
+    *,
+    solver: Solver = "auto",
+    tol: float | None = None,
+    rtol: float | None = None,
+    max_iterations: int | None = None,
+    return_info: bool = False,
+) -> Any:
+    """Solve Laplace(u) = rhs on a mask, with u = boundary around it.
+
+    The Laplacian at a pixel is the sum of (neighbour - pixel) over its neighbours above, below,
+    left and right, as far as they lie in the image: where a mask touches the image's border the
+    condition is natural. A mask that covers its whole image touches no boundary pixel; then u is
+    free up to a constant, and rhs must sum to zero. There u gets the mean of ``boundary``, and the
+    mean of ``rhs`` is dropped.
+
+    Args:
+        rhs: (N, C, H, W) float32 or float64; read inside the mask only.
+        mask: (N, H, W) or (N, 1, H, W) bool, True where u is unknown.
+        boundary: (N, C, H, W) like ``rhs``; read outside the mask only (whole for a full mask).
+        solver: "multigrid" (conjugate gradients preconditioned by one V(1,1) red-black cycle; the
+            time per pixel hardly depends on the mask), "sor" (red-black over-relaxation), "jacobi"
+            (damped, slow: the textbook's baseline), or "auto", which is multigrid.
+        tol: stop when the estimated error is at most this, in units of u. Default: 0.02 / 255, a
+            fiftieth of a grey level when white is 1, for float32; 0 for float64.
+        rtol: or at most this part of the first correction. Default: 0 if ``tol`` is given,
+            otherwise 1e-6 for float32, 1e-9 for float64.
+        max_iterations: stop there in any case. Default: 40 for multigrid, 2000 for sor, 20000 for
+            jacobi.
+        return_info: also return a `PoissonInfo`.
+
+    Returns:
+        u (N, C, H, W), outside the mask the bits of ``boundary``; then the info if asked for.
+
+    Raises:
+        TypeError: for other dtypes or kinds.
+        ValueError: for shapes, devices or options that do not fit.
+        RuntimeError: if the backend asked for is missing.
+
+    Gradient: with respect to ``rhs`` and ``boundary``, by one more solve, to 1e-5 (float32) or 1e-9
+    of its size; higher ones too. Determinism: bitwise within a backend and instruction set, in any
+    batch, for any number of threads; across them within the tolerance. A plane that is not finite
+    leaves the others alone. Numbers: float32 or float64 like the input.
+
+    The reference solves to rounding whatever solver, tolerance and iterations are asked for.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 5, 5, dtype=torch.bool)
+        >>> mask[:, 1:4, 1:4] = True
+        >>> ramp = torch.arange(5.0).expand(1, 1, 5, 5)
+        >>> poisson_solve(torch.zeros(1, 1, 5, 5), mask, ramp)[0, 0, 2].round(decimals=3).tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    op = "poisson_solve"
+    for name, value in (("rhs", rhs), ("mask", mask), ("boundary", boundary)):
+        check_tensor(op, name, value)
+    if mask.dim() == 4 and mask.shape[1] == 1:
+        mask = mask.squeeze(1)
+    if solver == "auto":
+        solver = _AUTO
+    default_tol, default_rtol = _TOLERANCES.get(rhs.dtype, (0.0, 0.0))
+    if rtol is None:
+        rtol = default_rtol if tol is None else 0.0
+    if tol is None:
+        tol = default_tol
+    if max_iterations is None:
+        max_iterations = _MAX_ITERATIONS.get(solver, 1)
+    u, *info = _poisson_solve(
+        rhs, mask, boundary, solver, float(tol), float(rtol), operator.index(max_iterations)
+    )
+    return (u, PoissonInfo(*info)) if return_info else u
+
+
+def _check(
+    rhs: Tensor,
+    mask: Tensor,
+    boundary: Tensor,
+    solver: str,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+) -> None:
+    op = "poisson_solve"
+    check_dtype(op, "rhs", rhs, _NATIVE_DTYPES)
+    check_dtype(op, "mask", mask, [torch.bool])
+    check_dtype(op, "boundary", boundary, [rhs.dtype])
+    check_shape(op, "rhs", rhs, ("N", "C", "H", "W"))
+    n, _, h, w = rhs.shape
+    if not (1 <= h < 1 << 24 and 1 <= w < 1 << 24):
+        must = "have at least one pixel, (N, C, H, W), and sides below 2²⁴"
+        raise ValueError(wording(op, "rhs", must, tuple(rhs.shape)))
+    check_shape(op, "mask", mask, (n, h, w))
+    check_shape(op, "boundary", boundary, rhs.shape)
+    check_device(op, "mask", mask, rhs.device)
+    check_device(op, "boundary", boundary, rhs.device)
+    if solver not in _NATIVE_SOLVERS:
+        must = "be one of auto, " + ", ".join(_NATIVE_SOLVERS)
+        raise ValueError(wording(op, "solver", must, solver))
+    for name, value in (("tol", tol), ("rtol", rtol)):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(wording(op, name, "be finite and not negative", value))
+    if not 1 <= max_iterations < 1 << 31:
+        raise ValueError(wording(op, "max_iterations", "be in 1...2147483647", max_iterations))
+
+
+def _allocate(rhs: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    planes = rhs.shape[:2]
+    return (
+        rhs.new_empty(rhs.shape),
+        rhs.new_empty(planes, dtype=torch.int8),
+        rhs.new_empty(planes, dtype=torch.int32),
+        rhs.new_empty(planes),
+    )
+
+
+def _cpu(
+    rhs: Tensor,
+    mask: Tensor,
+    boundary: Tensor,
+    solver: str,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    *outputs: Tensor,
+) -> None:
+    inputs = [value.contiguous() for value in (rhs, mask, boundary)]
+    _backend.native.poisson_solve(
+        [value.data_ptr() for value in inputs],
+        _NATIVE_DTYPES[rhs.dtype],
+        rhs.shape,
+        _NATIVE_SOLVERS[solver],
+        tol,
+        rtol,
+        max_iterations,
+        [value.data_ptr() for value in outputs],
+        torch.get_num_threads(),
+    )
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, mask, _, ctx.solver, _, _, ctx.max_iterations = inputs
+    ctx.save_for_backward(mask)
+
+
+def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    """The adjoint: A is symmetric, so the gradient inside the mask is solved for as u was.
+
+    With A = -Laplacian, u = inverse(A) (E boundary - rhs), where E sums the neighbours outside of
+    the mask. A full mask adds the mean of the boundary instead.
+    """
+    (mask,) = ctx.saved_tensors
+    rtol = _BACKWARD_RTOL[gradient.dtype]
+    zeros = torch.zeros_like(gradient)
+    adjoint = _poisson_solve(-gradient, mask, zeros, ctx.solver, 0.0, rtol, ctx.max_iterations)[0]
+    inside = mask[:, None]
+    outside = gradient + reference.poisson.neighbour_sum(adjoint)
+    is_full = inside.all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
+    mean = gradient.mean((-2, -1), keepdim=True)
+    to_boundary = torch.where(is_full, mean, torch.where(inside, zeros, outside))
+    return -adjoint, None, to_boundary, None, None, None, None
+
+
+_poisson_solve = define_op(
+    "poisson_solve(Tensor rhs, Tensor mask, Tensor boundary, str solver, float tol, float rtol, "
+    "int max_iterations) -> (Tensor u, Tensor status, Tensor iterations, Tensor residual)",
+    check=_check,
+    allocate=_allocate,
+    cpu=_cpu,
+    reference=reference.poisson.poisson_solve,
+    setup_context=_save_for_backward,
+    backward=_backward,
+)
