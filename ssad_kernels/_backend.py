@@ -19,6 +19,15 @@ from ssad_kernels._errors import wording
 
 BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
 
+# Dtype of csrc/include/ssad/view.h.
+NATIVE_DTYPES = {
+    torch.uint8: 0,
+    torch.float16: 1,
+    torch.bfloat16: 2,
+    torch.float32: 3,
+    torch.float64: 4,
+}
+
 # What to try for tensors of a device, in order; any other device has the reference alone.
 _CANDIDATES = {
     ("auto", "cpu"): ("cpu", "reference"),

@@ -18,8 +18,9 @@ class Status(enum.IntEnum):
         GATED: nothing was drawn for it, with probability 1 - p.
         NO_PLACE: the patch or its place lies outside the image, or does not fit.
         EMPTY: the patch has no pixel.
-        NOT_CONVERGED: reserved for solvers that stop early.
-        NOT_FINITE: an angle is not finite, or a jitter is not within ±1e6.
+        NOT_CONVERGED: a solver was stopped by its number of iterations.
+        NOT_FINITE: an angle is not finite, or a jitter is not within ±1e6; or a value that a
+            solution depends on is not finite.
         CLIPPED: applied, but the patch or its canvas reached beyond the image.
     """
 

@@ -26,15 +26,6 @@ from ssad_kernels._errors import (
 from ssad_kernels._op import define_op
 from ssad_kernels._status import raise_for_status
 
-_NATIVE_DTYPES = {
-    torch.uint8: 0,
-    torch.float16: 1,
-    torch.bfloat16: 2,
-    torch.float32: 3,
-    torch.float64: 4,
-}
-
-
 # Dtype and shape after N of each field of CutPasteParams.
 PARAM_ROWS = (
     ("source_index", torch.int64, ()),
@@ -252,7 +243,13 @@ def native_views(images: Tensor, out: Tensor) -> tuple[Any, ...]:
         strides = out.stride()
         if images.stride() != strides or (n > 1 and strides[0] != c * h * w):
             images = out.copy_(images)
-    return images.data_ptr(), out.data_ptr(), _NATIVE_DTYPES[out.dtype], out.shape, out.stride()
+    return (
+        images.data_ptr(),
+        out.data_ptr(),
+        _backend.NATIVE_DTYPES[out.dtype],
+        out.shape,
+        out.stride(),
+    )
 
 
 def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:

@@ -19,7 +19,6 @@ from ssad_kernels._op import define_op
 
 Solver = Literal["auto", "multigrid", "sor", "jacobi"]
 
-_NATIVE_DTYPES = {torch.float32: 3, torch.float64: 4}
 _NATIVE_SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2}
 # Safety stops. Multigrid needs few iterations for any mask, over-relaxation about as many as a side
 # has pixels, Jacobi the square of that.
@@ -134,7 +133,7 @@ def _check(
     max_iterations: int,
 ) -> None:
     op = "poisson_solve"
-    check_dtype(op, "rhs", rhs, _NATIVE_DTYPES)
+    check_dtype(op, "rhs", rhs, _TOLERANCES)
     check_dtype(op, "mask", mask, [torch.bool])
     check_dtype(op, "boundary", boundary, [rhs.dtype])
     check_shape(op, "rhs", rhs, ("N", "C", "H", "W"))
@@ -179,7 +178,7 @@ def _cpu(
     inputs = [value.contiguous() for value in (rhs, mask, boundary)]
     _backend.native.poisson_solve(
         [value.data_ptr() for value in inputs],
-        _NATIVE_DTYPES[rhs.dtype],
+        _backend.NATIVE_DTYPES[rhs.dtype],
         rhs.shape,
         _NATIVE_SOLVERS[solver],
         tol,

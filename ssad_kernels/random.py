@@ -109,7 +109,7 @@ def philox(keys: Tensor, stream: int, count: int) -> Tensor:
 
 def uniform(keys: Tensor, stream: int, count: int) -> Tensor:
     """(N, count) float64 numbers between 0 and 1, both excluded; see `philox`."""
-    return (philox(keys, stream, count).double() + 0.5) * 2.0**-32
+    return reference.random.unit(philox(keys, stream, count))
 
 
 def check_keys(op: str, keys: Tensor) -> None:

@@ -243,6 +243,15 @@ def test_colours_of_scars_are_spread_and_their_channels_move_no_scar():
     assert (colour.colour.mean(0) - 0.5).abs().max() < 4 * 0.0144
 
 
+@pytest.mark.parametrize(
+    "transform", [Cutout(), Confetti(), Scar()], ids=lambda t: type(t).__name__
+)
+def test_images_are_checked_with_parameters_too(transform):
+    params = transform.make_params(KEYS, make_images(6, 3, 48, 40))
+    with pytest.raises(TypeError, match=f"^{type(transform).__name__}: `images` must have dtype"):
+        transform(torch.zeros(6, 3, 48, 40, dtype=torch.int64), params=params)
+
+
 def test_a_gated_scar_leaves_the_image_as_it_was():
     images = make_images(6, 3, 48, 40)
     result, masks = Scar(p=0.0)(images, KEYS)

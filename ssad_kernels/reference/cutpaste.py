@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels._status import Status
-from ssad_kernels.reference.random import philox
+from ssad_kernels.reference.random import philox, unit
 
 _BITS = 16  # of the fixed-point rotation
 _FAR = 1 << 24  # beyond this a coordinate is no place in an image
@@ -202,7 +202,7 @@ def sample_cut_paste(
 ) -> tuple[Tensor, ...]:
     """See `ssad_kernels.sample_cut_paste`."""
     bits = philox(keys, stream, 16)
-    numbers = (bits.double() + 0.5) * 2.0**-32
+    numbers = unit(bits)
     n = keys.shape[0]
 
     def between(low: float | Tensor, high: float | Tensor, slot: int) -> Tensor:

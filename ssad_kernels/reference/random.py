@@ -27,6 +27,11 @@ def _cipher(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Te
     return c0, c1, c2, c3
 
 
+def unit(bits: Tensor) -> Tensor:
+    """32-bit integers -> float64 between 0 and 1, both excluded."""
+    return (bits.double() + 0.5) * 2.0**-32
+
+
 def philox(keys: Tensor, stream: int, count: int) -> Tensor:
     """See `ssad_kernels.random.philox`."""
     n, blocks = keys.shape[0], (count + 3) // 4

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssad_kernels._arrays import as_batch
 from ssad_kernels._errors import check_device, check_images, wording
+from ssad_kernels.cutpaste_law import CutPasteLaw
 from ssad_kernels.random import STREAMS, check_keys, random_keys
 
 Keys = Tensor | Sequence[int] | None
@@ -37,18 +38,25 @@ class KeyedTransform(nn.Module):
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
         raise NotImplementedError
 
-    def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        """Draw and apply, after checking both; a subclass whose op checks them overrides this."""
+    def check(self, images: Tensor, keys: Tensor | None) -> None:
+        """Check dtypes and shapes; a subclass whose op does so leaves it to the op."""
         check_images(type(self).__name__, images)
-        check_keys(type(self).__name__, keys)
+        if keys is not None:
+            check_keys(type(self).__name__, keys)
+
+    def apply_keys(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+        """Draw and apply."""
         return self.apply_params(images, self.make_params(keys, images))
 
     def forward(self, images: Any, keys: Keys = None, *, params: Any = None) -> tuple[Any, ...]:
         """See the class."""
         batch, restore_images, restore_masks = as_batch(type(self).__name__, images)
         if params is None:
-            image, mask, *rest = self.apply_keys(batch, self.keys_of(batch, keys))
+            keys = self.keys_of(batch, keys)
+            self.check(batch, keys)
+            image, mask, *rest = self.apply_keys(batch, keys)
         else:
+            self.check(batch, None)
             image, mask, *rest = self.apply_params(batch, params)
         return (restore_images(image), restore_masks(mask), *rest)
 
@@ -99,6 +107,43 @@ def check_aspect(op: str, value: Sequence[float]) -> tuple[float, float]:
     if not low <= 1.0 <= high:
         raise ValueError(wording(op, "aspect", "contain 1", value))
     return low, high
+
+
+def patch_law(
+    op: str,
+    area: Sequence[float],
+    aspect: Sequence[float],
+    p: float,
+    rotation: Sequence[float] = (0.0, 0.0),
+    **others: Any,
+) -> CutPasteLaw:
+    """The law of patches that are a share of the image, checked."""
+    return CutPasteLaw(
+        p=check_probability(op, p),
+        area=check_range(op, "area", area, 0.0, 1.0),
+        aspect=check_aspect(op, aspect),
+        angle=check_range(op, "rotation", rotation, -360.0, 360.0),
+        **others,
+    )
+
+
+def scar_law(
+    op: str,
+    length: Sequence[int],
+    width: Sequence[int],
+    p: float,
+    rotation: Sequence[float],
+    jitter: tuple[float, float, float, float],
+) -> CutPasteLaw:
+    """The law of long thin strips, sizes in pixels, checked."""
+    return CutPasteLaw(
+        p=check_probability(op, p),
+        scar=True,
+        length=check_pixels(op, "length", length, 1 << 20),
+        width=check_pixels(op, "width", width, 1 << 20),
+        angle=check_range(op, "rotation", rotation, -360.0, 360.0),
+        jitter=jitter,
+    )
 
 
 def check_probability(op: str, p: float) -> float:

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from ssad_kernels._arrays import as_batch
 from ssad_kernels._errors import check_images, wording
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste
-from ssad_kernels.cutpaste_law import CutPasteLaw, sample_cut_paste
+from ssad_kernels.cutpaste_law import sample_cut_paste
 from ssad_kernels.random import STREAMS, philox, uniform
+from ssad_kernels.reference.random import unit
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
-    check_aspect,
     check_pixels,
     check_probability,
-    check_range,
+    patch_law,
+    scar_law,
 )
 
 
@@ -98,11 +99,7 @@ class Cutout(_RectangleTransform):
         if fill not in ("grey", "mean", "random"):
             raise ValueError(wording("Cutout", "fill", 'be "grey", "mean" or "random"', repr(fill)))
         self.fill = fill
-        self.law = CutPasteLaw(
-            p=check_probability("Cutout", p),
-            area=check_range("Cutout", "area", area, 0.0, 1.0),
-            aspect=check_aspect("Cutout", aspect),
-        )
+        self.law = patch_law("Cutout", area, aspect, p)
 
     def make_params(self, keys: Tensor, images: Tensor) -> RectangleParams:
         """Draw one rectangle per sample; "mean" looks at the images."""
@@ -153,7 +150,7 @@ class Confetti(_RectangleTransform):
         n, channels, height, width = images.shape
         low, most = self.pieces
         bits = philox(keys, self.stream, 4 * most + 2)
-        gate = (bits[:, 0].double() + 0.5) * 2.0**-32 < self.p
+        gate = unit(bits[:, 0]) < self.p
         number = low + ((most - low + 1) * bits[:, 1] >> 32)
         draws = bits[:, 2:].reshape(n, most, 4)
         sides = self.side[0] + ((self.side[1] - self.side[0] + 1) * draws[..., :2] >> 32)
@@ -202,14 +199,7 @@ class Scar(KeyedTransform):
         stream: int = 0,
     ) -> None:
         super().__init__("painted_scar", stream)
-        self.law = CutPasteLaw(
-            p=check_probability("Scar", p),
-            scar=True,
-            length=check_pixels("Scar", "length", length, 1 << 20),
-            width=check_pixels("Scar", "width", width, 1 << 20),
-            angle=check_range("Scar", "rotation", rotation, -360.0, 360.0),
-            jitter=(0.0, 0.0, 0.0, 0.0),
-        )
+        self.law = scar_law("Scar", length, width, p, rotation, jitter=(0.0, 0.0, 0.0, 0.0))
 
     def make_params(self, keys: Tensor, images: Tensor) -> ScarParams:
         """Draw one rectangle per sample."""

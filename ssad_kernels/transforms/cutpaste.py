@@ -23,14 +23,14 @@ from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
     as_numbers,
-    check_aspect,
-    check_pixels,
-    check_probability,
-    check_range,
+    patch_law,
+    scar_law,
 )
 
 
-def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, ...]:
+def _jitter_strengths(
+    op: str, jitter: float | Sequence[float]
+) -> tuple[float, float, float, float]:
     is_one = isinstance(jitter, (int, float))
     strengths = as_numbers((jitter,) * 4 if is_one else jitter)
     if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
@@ -38,7 +38,8 @@ def _jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, 
         raise ValueError(wording(op, "jitter", must, jitter))
     if strengths[3] > 0.5:
         raise ValueError(wording(op, "jitter", "have a hue of at most 0.5 turns", jitter))
-    return strengths
+    brightness, contrast, saturation, hue = strengths
+    return brightness, contrast, saturation, hue
 
 
 class _LawTransform(KeyedTransform):
@@ -51,6 +52,9 @@ class _LawTransform(KeyedTransform):
         self.law = law
         self.inplace = inplace
         self.return_status = return_status
+
+    def check(self, images: Tensor, keys: Tensor | None) -> None:
+        """Nothing: the op checks both."""
 
     def make_params(self, keys: Tensor, images: Tensor) -> CutPasteParams:
         """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
@@ -119,13 +123,9 @@ class CutPaste(_LawTransform):
         op = type(self).__name__
         if source not in ("same", "other"):
             raise ValueError(wording(op, "source", 'be "same" or "other"', repr(source)))
-        law = CutPasteLaw(
-            p=check_probability(op, p),
-            area=check_range(op, "area", area, 0.0, 1.0),
-            aspect=check_aspect(op, aspect),
-            angle=check_range(op, "rotation", rotation, -360.0, 360.0),
-            jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
-            other_source=source == "other",
+        strengths = _jitter_strengths(op, jitter)
+        law = patch_law(
+            op, area, aspect, p, rotation, jitter=strengths, other_source=source == "other"
         )
         super().__init__(
             "cut_paste", law, inplace=inplace, return_status=return_status, stream=stream
@@ -164,14 +164,7 @@ class CutPasteScar(_LawTransform):
         stream: int = 0,
     ) -> None:
         op = type(self).__name__
-        law = CutPasteLaw(
-            p=check_probability(op, p),
-            scar=True,
-            length=check_pixels(op, "length", length, 1 << 20),
-            width=check_pixels(op, "width", width, 1 << 20),
-            angle=check_range(op, "rotation", rotation, -360.0, 360.0),
-            jitter=_jitter_strengths(op, jitter),  # type: ignore[arg-type]
-        )
+        law = scar_law(op, length, width, p, rotation, _jitter_strengths(op, jitter))
         super().__init__("scar", law, inplace=inplace, return_status=return_status, stream=stream)
 
 

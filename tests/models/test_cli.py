@@ -132,7 +132,7 @@ def test_ensemble_of_two_seeds(tmp_path: Path) -> None:
     arguments = ("eval", data, tmp_path / "runs", "--out", tmp_path / "renamed")
     text = ssadk(*arguments, code=1)
     assert "must be of renamed, got models of bottle; if a folder has been renamed" in text
-    assert not (tmp_path / "renamed/report.html").exists()
+    assert not (tmp_path / "renamed").exists()
     text = ssadk(*arguments, "--any-category")
     assert "trained on bottle" in text
     results = json.loads((tmp_path / "renamed/results.json").read_text())

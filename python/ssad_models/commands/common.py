@@ -135,14 +135,14 @@ def pick_device(name: str) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the output folder now, rather than find out after the work that it cannot be written.
+    """Find out before the work whether the output folder can be made and written; makes nothing.
 
     Raises:
         OSError: If it cannot; the message has the remedy.
     """
+    there = next(each for each in (folder, *folder.parents, Path()) if each.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         msg = f"{folder}: cannot be written to ({error.strerror}); choose another --out"
