@@ -204,22 +204,13 @@ def write_results(
     Raises:
         OSError: If they cannot be written.
     """
-    first = runs[0].settings
-    shared = {k: v for k, v in first.items() if all(run.settings.get(k) == v for run in runs)}
     share = min(1.0, PICTURE_BYTES / max(1, sum(map(_picture_bytes, runs))))
     if share < 1:
         why = "to keep the page small; a report of fewer models has more of each"
         notes = [*notes, f"Of each run only the worst {share:.0%} of the pictures are here, {why}."]
-    shown = [
-        replace(
-            run,
-            settings={k: v for k, v in run.settings.items() if k not in shared},
-            pictures=run.pictures[: int(share * len(run.pictures))],
-        )
-        for run in runs
-    ]
+    shown = [replace(run, pictures=run.pictures[: int(share * len(run.pictures))]) for run in runs]
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(title, shown, tables=tables, settings=shared, versions=versions(), notes=notes)
+    report = Report(title, shown, tables=tables, versions=versions(), notes=notes)
     write_report(out / "report.html", report)
     with replacing(out / "results.json") as file:
         file.write((json.dumps([to_dict(run) for run in runs], indent=1) + "\n").encode())

@@ -207,14 +207,21 @@ class CutPasteDetector(nn.Module):
     def score_and_heat(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What `forward` and `heat_map` return, from one pass through the backbone."""
         maps, features = self.network.look(images)
+        logits, heat = self.explain(maps, images.shape[-2:])
+        return self._score(features, logits), heat
+
+    @torch.no_grad()
+    def explain(
+        self, maps: torch.Tensor, size: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps of the backbone (N, C, h, w) -> logits, and heat maps (N, 1, *size)."""
         local = self.network.neck(maps)
         # Only the head is differentiated, also where the caller has switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
             leaf = local.clone().requires_grad_()
-            odds = log_odds(self.network.classify_local(leaf))
-            (slope,) = torch.autograd.grad(odds.sum(), leaf)
+            logits = self.network.classify_local(leaf)
+            (slope,) = torch.autograd.grad(log_odds(logits).sum(), leaf)
         weight = slope.mean((2, 3), keepdim=True)
         cam = (weight * local).sum(1, keepdim=True).relu().float()
-        size = images.shape[-2:]
         heat = nn.functional.interpolate(cam, size, mode="bilinear", align_corners=False)
-        return self._score(features, self.network.classify_local(local)), heat
+        return logits.detach(), heat

@@ -169,8 +169,9 @@ def _transfer(
         scores = inference.score(test, detector)
         maps = None
         if seed == settings.seeds[0]:
-            heat_map = inference.CutPasteDetector(network, detector).to(device).heat_map
-            maps = _in_batches(heat_map, data.test.images, device, advance)[0].cpu()
+            fitted = inference.CutPasteDetector(network, detector).to(device)
+            explain = partial(fitted.explain, size=data.test.images.shape[-2:])
+            maps = _in_batches(explain, test_maps, device, advance)[1].cpu()
         results.add(TRANSFER, category, scores, maps=maps, seed=seed, losses=losses)
 
 

@@ -174,6 +174,10 @@ class View:
         evaluation = runs[0].evaluation
         kinds = {f"{group.kind} ({group.count})": group.kind for group in evaluation.kinds}
         metrics = {title: Key(metric) for metric, title in METRICS.items()}
+        stated = {run.settings.get("false_alarm") for run in runs}
+        if len(stated) == 1 and isinstance(rate := stated.pop(), float):
+            title = METRICS["false_alarm_rate"]
+            metrics[f"{title}, stated {100 * rate:g}"] = metrics.pop(title)
         return Section(
             name=category,
             images=f"{evaluation.normal} normal and {evaluation.anomalous} anomalous test images",
