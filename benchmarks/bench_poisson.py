@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import random
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +31,7 @@ _N = 8  # images of three channels
 _LEVELS = 255.0
 _TOLERANCE = 0.5  # grey levels
 _TOL = 0.02 / _LEVELS
+_RANDOM = 5000
 
 
 class Problem(NamedTuple):
@@ -46,14 +49,14 @@ def neighbours(planes: Tensor, mode: str = "constant") -> Tensor:
     return vertical + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
 
 
-def make_problem(family: str, side: int, n: int = _N) -> Problem:
+def make_problem(family: str, height: int, width: int, n: int = _N, seed: int = 0) -> Problem:
     """Smooth random images with a little noise, another mask of the family for each."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(2 * n, 3, 6, 6, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
+    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     images += 0.02 * torch.randn(images.shape, generator=generator)
     source, target = images.split(n)
-    masks = torch.stack([make_mask(family, side, side, seed=seed) for seed in range(n)])
+    masks = torch.stack([make_mask(family, height, width, seed=seed + i) for i in range(n)])
     return Problem(neighbours(source, "replicate") - 4 * source, masks, target)
 
 
@@ -117,7 +120,7 @@ def _build(
     family: str, side: int, solver: str, peer: str, theirs: Callable[[Problem], Tensor]
 ) -> Case:
     require(linalg, "scipy")
-    problem = make_problem(family, side)
+    problem = make_problem(family, side, side)
     ours = partial(_ours, solver=solver)
     return Case(
         f"poisson_solve, {family}, {solver}",
@@ -151,7 +154,7 @@ def test_poisson(benchmark: BenchmarkFixture, row: Row) -> None:
 
 
 def main() -> None:
-    """Print a markdown table: the largest number of iterations per family, solver and side."""
+    """Print the largest numbers of iterations: per family, solver and side; of random masks."""
     columns = [("multigrid", side) for side in (16, 32, 64, 128, 256)]
     columns += [("sor", side) for side in (16, 32, 64)] + [("jacobi", side) for side in (16, 32)]
     print("| mask | " + " | ".join(f"{solver} {side}" for solver, side in columns) + " |")
@@ -159,11 +162,30 @@ def main() -> None:
     for family in MASKS:
         cells = []
         for solver, side in columns:
-            problem = make_problem(family, side)
+            problem = make_problem(family, side, side)
             _, info = poisson_solve(*problem, solver=solver, return_info=True)
             stopped = " (stopped)" if (info.status != 0).any() else ""
             cells.append(f"{int(info.iterations.max())}{stopped}")
         print(f"| {family} | " + " | ".join(cells) + " |")
+    for family in ("disc", "blobs", "noise", "holes", "one hole", "full"):
+        _print_largest(f"{family}, 2048 x 2048", [(family, 2048, 2048)])
+    rng = random.Random(0)
+    some = [(rng.choice(MASKS), rng.randint(1, 256), rng.randint(1, 256)) for _ in range(_RANDOM)]
+    _print_largest(f"{_RANDOM} random masks, sides 1 to 256", some)
+
+
+def _print_largest(title: str, masks: list[tuple[str, int, int]]) -> None:
+    """The largest number of iterations of multigrid, and the time of all solves."""
+    most = stopped = 0
+    seconds = 0.0
+    for seed, (family, height, width) in enumerate(masks):
+        problem = make_problem(family, height, width, n=1, seed=seed)
+        start = time.perf_counter()
+        _, info = poisson_solve(*problem, return_info=True)
+        seconds += time.perf_counter() - start
+        most = max(most, int(info.iterations.max()))
+        stopped += int((info.status != 0).any())
+    print(f"{title}: at most {most} iterations, {stopped} not converged, {seconds:.1f} s")
 
 
 if __name__ == "__main__":
