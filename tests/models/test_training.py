@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -177,7 +178,8 @@ def start_training(source: Source, out: Path) -> BaseProcess:
 
 def test_killed_at_ten_random_moments(finished: Path, source: Source, tmp_path: Path) -> None:
     chance, whole = random.Random(0), json.loads((finished / RUN).read_text())["seconds"]
-    kills, out = 0, tmp_path / "0"
+    folders = (tmp_path / str(i) for i in itertools.count())
+    kills, out = 0, next(folders)
     while kills < 10:
         process = start_training(source, out)
         process.join(chance.uniform(0, whole))
@@ -189,7 +191,7 @@ def test_killed_at_ten_random_moments(finished: Path, source: Source, tmp_path: 
             torch.load(out / CHECKPOINT, weights_only=True)
         if (out / MODEL).exists():
             assert_same_run(out, finished)
-            out = tmp_path / str(kills)
+            out = next(folders)  # some runs are done before they are killed
     train(tiny(), source, out, tensorboard=False)
     assert_same_run(out, finished)
 
