@@ -47,6 +47,12 @@ class Calibration:
         return asdict(self)
 
 
+def images_needed(false_alarm: float) -> int:
+    """Held-out normal images that a threshold of this rate, within 0..1, needs at least."""
+    # The tolerance keeps quotients such as 1 / 0.05 whole.
+    return max(MINIMUM, math.ceil(1 / false_alarm - 1 - 1e-9))
+
+
 def calibrate(
     scores: torch.Tensor, false_alarm: float = 0.05, maps: torch.Tensor | None = None
 ) -> Calibration:
@@ -58,7 +64,7 @@ def calibrate(
     "Algorithmic learning in a random world", 2005).
 
     Args:
-        scores: (n,) raw scores, finite; n at least 20, and at least 1 / false_alarm - 1.
+        scores: (n,) raw scores, finite; n at least `images_needed`.
         false_alarm: The share of normal images that may be called anomalous, within 0..1.
         maps: (n, 1, S, S) heat maps of the same images, finite, or None.
 
@@ -72,8 +78,7 @@ def calibrate(
         msg = f"calibrate: `false_alarm` must lie between 0 and 1, got {false_alarm}"
         raise ValueError(msg)
     n = scores.numel()
-    # The tolerance keeps quotients such as 1 / 0.05 whole.
-    needed = max(MINIMUM, math.ceil(1 / false_alarm - 1 - 1e-9))
+    needed = images_needed(false_alarm)
     if n < needed:
         msg = (
             f"calibrate: a threshold with {false_alarm:.3g} false alarms needs at least {needed} "

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import json
 import logging
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ssad_models import model_file
 from ssad_models.atomic import replacing
-from ssad_models.calibration import MINIMUM, calibrate
+from ssad_models.calibration import calibrate, images_needed
 from ssad_models.data.cache import cache_bytes
 from ssad_models.data.loader import training_loader
 from ssad_models.data.split import Source, Split
@@ -126,7 +125,7 @@ def train(
         if progress is not None:
             story = f"{source.name}: {clock.share:.1%} of {clock.seconds:.0f} s waiting for data"
             progress.print(story, markup=False, highlight=False)
-        bar = bars.add_task("Fitting the threshold", total=1)
+        bar = bars.add_task("Fitting the detector", total=1)
         detector = method.fit(module.to(where), split.images, parts.learn, parts.check, recipe)
         meta = model_file.Meta(source.name, _native_size(split), seed)
         model = model_file.Model(detector, None, recipe.to_dict(), meta)
@@ -162,7 +161,7 @@ def parts_of(count: int, recipe: Recipe, checked_share: float, seed: int) -> Par
     None is held out if the threshold would need more than half of them.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held = max(MINIMUM, math.ceil(1 / recipe.false_alarm - 1), int(recipe.held_out * count))
+    held = max(images_needed(recipe.false_alarm), int(recipe.held_out * count))
     if recipe.held_out == 0 or held > count // 2:
         held = 0
     checked = int(checked_share * (count - held))
