@@ -83,6 +83,10 @@ void philox(Address keys, int64_t n, int64_t stream, int64_t count, Address out,
   ssad::kernels().philox(at<int64_t>(keys), n, stream, count, at<int64_t>(out), threads);
 }
 
+ssad::PoissonOptions options_of(int solver, double tol, double rtol, int64_t max_iterations) {
+  return {static_cast<ssad::PoissonSolver>(solver), tol, rtol, max_iterations};
+}
+
 // inputs: rhs, mask, boundary; outputs: solution, status, iterations, residual
 void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t, 4> shape,
                    int solver, double tol, double rtol, int64_t max_iterations,
@@ -95,10 +99,7 @@ void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t,
                                         at<void>(inputs[0]),
                                         at<bool>(inputs[1]),
                                         at<void>(inputs[2]),
-                                        static_cast<ssad::PoissonSolver>(solver),
-                                        tol,
-                                        rtol,
-                                        max_iterations,
+                                        options_of(solver, tol, rtol, max_iterations),
                                         at<void>(outputs[0]),
                                         at<int8_t>(outputs[1]),
                                         at<int32_t>(outputs[2]),

@@ -16,7 +16,7 @@ constexpr int64_t kCacheLine = 64;
 // other two need about as many as a side has pixels, or the square of that.
 double nanoseconds_per_pixel(const PoissonProblem& problem) {
   const auto side = static_cast<double>(problem.h < problem.w ? problem.h : problem.w);
-  switch (problem.solver) {
+  switch (problem.options.solver) {
     case kMultigrid: return 20.0;
     case kSor: return 1.0 * side;
     default: return 1.0 * side * side;

@@ -5,13 +5,21 @@
 
 namespace ssad::SSAD_LEVEL {
 
-// Where the unknowns of a sample lie in its image: the rectangle around the mask, turned so that it
-// is not higher than wide.
+// A mask, and which sides of it are the image's border (natural condition); beyond the others the
+// solution is known.
+struct Domain {
+  const bool* mask;  // (h, w)
+  int64_t h, w;
+  bool top, bottom, left, right;
+};
+
+// Where the unknowns of a sample lie in its domain: the rectangle around the mask, turned so that
+// it is not higher than wide.
 struct Box {
   int64_t h, w;
   int64_t start, step_y, step_x;  // pixel (y, x) is start + y * step_y + x * step_x
   bool top, bottom, left, right;  // whether that side is the image's border
-  bool is_full;                   // the mask is the image
+  bool is_full;                   // the mask is the image: nothing is known
 };
 
 // Everything the solvers need for one sample, in memory that the caller lent.
@@ -34,6 +42,7 @@ struct Workspace {
 struct Outcome {
   bool is_converged;
   int64_t iterations;
+  double scale = 1.0;  // what x and b were multiplied by
 };
 
 // For a full mask: neither b nor u have a mean, and rounding shall not give them one.
@@ -52,14 +61,17 @@ inline bool any_of(const bool* mask, int64_t count, int64_t step) {
 }
 
 // Returns false for an empty mask.
-inline bool find_box(const bool* mask, int64_t h, int64_t w, Box* box) {
+inline bool find_box(const Domain& domain, Box* box) {
+  const bool* mask = domain.mask;
+  const int64_t h = domain.h, w = domain.w;
   int64_t y0 = 0, y1 = h, x0 = 0, x1 = w;
   while (y0 < h && !any_of(mask + y0 * w, w, 1)) ++y0;
   if (y0 == h) return false;
   while (!any_of(mask + (y1 - 1) * w, w, 1)) --y1;
   while (!any_of(mask + y0 * w + x0, y1 - y0, w)) ++x0;
   while (!any_of(mask + y0 * w + x1 - 1, y1 - y0, w)) --x1;
-  const bool top = y0 == 0, bottom = y1 == h, left = x0 == 0, right = x1 == w;
+  const bool top = domain.top && y0 == 0, bottom = domain.bottom && y1 == h;
+  const bool left = domain.left && x0 == 0, right = domain.right && x1 == w;
   const int64_t start = y0 * w + x0;
   if (y1 - y0 <= x1 - x0) {
     *box = {y1 - y0, x1 - x0, start, w, 1, top, bottom, left, right, false};
@@ -71,9 +83,9 @@ inline bool find_box(const bool* mask, int64_t h, int64_t w, Box* box) {
 
 // Lays the planes out in `memory` and builds the hierarchy; returns false for an empty mask.
 template <class T>
-bool prepare(Workspace<T>* s, const bool* mask, int64_t h, int64_t w, T* memory) {
+bool prepare(Workspace<T>* s, const Domain& domain, T* memory) {
   Box& box = s->box;
-  if (!find_box(mask, h, w, &box)) return false;
+  if (!find_box(domain, &box)) return false;
   std::memset(memory, 0, static_cast<size_t>(workspace_size(box.h, box.w)) * sizeof(T));
   Hierarchy<T>& m = s->mask;
   const Grid g = make_grid(box.h, box.w, box.top, box.bottom, box.left, box.right);
@@ -90,14 +102,15 @@ bool prepare(Workspace<T>* s, const bool* mask, int64_t h, int64_t w, T* memory)
 
   s->unknowns = 0;
   for (int64_t y = 0; y < g.h; ++y) {
-    const bool* row = mask + box.start + y * box.step_y;
+    const bool* row = domain.mask + box.start + y * box.step_y;
     for (int64_t x = 0; x < g.w; ++x) {
       m.line[0][x] = row[x * box.step_x] ? T{1} : T{0};
       s->unknowns += row[x * box.step_x];
     }
     split_row(g, y, m.line[0], m.inverse[0]);
   }
-  box.is_full = s->unknowns == h * w;
+  box.is_full =
+      s->unknowns == domain.h * domain.w && box.top && box.bottom && box.left && box.right;
   // The degree less the neighbours that are unknowns, summed: q is still free for A applied to
   // ones.
   std::memcpy(s->p, m.inverse[0], static_cast<size_t>(g.size()) * sizeof(T));

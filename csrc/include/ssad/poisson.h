@@ -11,6 +11,12 @@ namespace ssad {
 // The numbers are those of ssad_kernels/poisson.py.
 enum PoissonSolver : int32_t { kMultigrid = 0, kSor = 1, kJacobi = 2 };
 
+struct PoissonOptions {
+  PoissonSolver solver;
+  double tol, rtol;        // stop when the correction is at most max(tol, rtol * first correction)
+  int64_t max_iterations;  // stop there in any case
+};
+
 // A batch of Dirichlet problems on pixel masks: Laplace(u) = rhs where the mask is set, u =
 // boundary elsewhere. Edges that would leave the image do not exist (natural condition). A mask
 // that covers its image leaves u free up to a constant: then u gets the mean of boundary, and the
@@ -21,13 +27,11 @@ struct PoissonProblem {
   const void* rhs;       // (n, c, h, w)
   const bool* mask;      // (n, h, w)
   const void* boundary;  // (n, c, h, w)
-  PoissonSolver solver;
-  double tol, rtol;        // stop when the correction is at most max(tol, rtol * first correction)
-  int64_t max_iterations;  // stop there in any case
-  void* solution;          // (n, c, h, w)
-  int8_t* status;          // (n, c): kApplied, kNotConverged or kNotFinite
-  int32_t* iterations;     // (n, c)
-  void* residual;          // (n, c): max |Laplace(u) - rhs| over the mask
+  PoissonOptions options;
+  void* solution;       // (n, c, h, w)
+  int8_t* status;       // (n, c): kApplied, kNotConverged or kNotFinite
+  int32_t* iterations;  // (n, c)
+  void* residual;       // (n, c): max |Laplace(u) - rhs| over the mask
 };
 
 // Returns false when there is no memory for the scratch vectors, with nothing done.
