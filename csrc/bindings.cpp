@@ -9,6 +9,7 @@
 #include <new>
 
 #include "cpu/kernels.h"
+#include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
 
@@ -107,6 +108,28 @@ void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t,
   need(ssad::poisson_solve(problem, threads));
 }
 
+// addresses: target, source; rows: the fields of BlendParams, 0 where they are not given
+void poisson_blend(std::array<Address, 2> addresses, int dtype, std::array<int64_t, 4> target_shape,
+                   std::array<int64_t, 4> target_strides, std::array<int64_t, 4> source_shape,
+                   std::array<int64_t, 4> source_strides, Address mask, int mask_kind,
+                   std::array<int64_t, 2> mask_shape, std::array<Address, 7> rows, int region,
+                   int solver, double tol, double rtol, int64_t max_iterations, Address status,
+                   int64_t threads) {
+  const ssad::BlendProblem problem = {
+      view_of(addresses[0], dtype, target_shape, target_strides),
+      view_of(addresses[1], dtype, source_shape, source_strides),
+      at<void>(mask),
+      static_cast<ssad::MaskKind>(mask_kind),
+      mask_shape[0],
+      mask_shape[1],
+      {at<int64_t>(rows[0]), at<int64_t>(rows[1]), at<int64_t>(rows[2]), at<int64_t>(rows[3]),
+       at<int64_t>(rows[4]), at<double>(rows[5]), at<double>(rows[6])},
+      static_cast<ssad::BlendRegion>(region),
+      options_of(solver, tol, rtol, max_iterations),
+      at<int8_t>(status)};
+  need(ssad::poisson_blend(problem, threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -115,5 +138,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("sample_cut_paste", &sample_cut_paste, ReleaseGil());
   m.def("philox", &philox, ReleaseGil());
   m.def("poisson_solve", &poisson_solve, ReleaseGil());
+  m.def("poisson_blend", &poisson_blend, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -20,8 +20,6 @@ using SSAD_LEVEL::rotation;
 // Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
 constexpr int64_t kFar = int64_t{1} << 24;
 
-constexpr int64_t kCacheLine = 64;
-
 int64_t round_up(int64_t bytes) { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
 
 bool near(int64_t x) { return -kFar < x && x < kFar; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/level.h"
 #include "ssad/poisson.h"
@@ -14,5 +15,7 @@ void cut_paste(const ImageView& from, const ImageView& to, const CutPastePlan* p
 void philox_fill(const int64_t* keys, int64_t n, int64_t stream, int64_t count, int64_t* out,
                  int64_t threads);
 void poisson_solve(const PoissonProblem& problem, const PoissonScratch& scratch, int64_t threads);
+void poisson_blend(const BlendProblem& problem, const BlendPlan* plans, const BlendScratch& scratch,
+                   int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

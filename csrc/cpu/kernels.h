@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
 #include "ssad/view.h"
@@ -15,10 +16,18 @@ struct CutPasteScratch {
   int64_t work_bytes;
 };
 
+constexpr int64_t kCacheLine = 64;
+
 // Per thread, on cache lines.
 struct PoissonScratch {
   char* memory;
   int64_t bytes;
+};
+
+// Per thread `bytes`, of which the first `sine_bytes` belong to the sine solver.
+struct BlendScratch {
+  char* memory;
+  int64_t bytes, sine_bytes;
 };
 
 // The kernels that are compiled once per instruction set.
@@ -30,6 +39,8 @@ struct Kernels {
                  int64_t threads);
   void (*poisson_solve)(const PoissonProblem& problem, const PoissonScratch& scratch,
                         int64_t threads);
+  void (*poisson_blend)(const BlendProblem& problem, const BlendPlan* plans,
+                        const BlendScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -10,8 +10,6 @@
 namespace ssad {
 namespace {
 
-constexpr int64_t kCacheLine = 64;
-
 // About what a pixel of a channel costs: iterations x time of one. Few are needed by multigrid; the
 // other two need about as many as a side has pixels, or the square of that.
 double nanoseconds_per_pixel(const PoissonProblem& problem) {

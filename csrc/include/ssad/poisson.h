@@ -9,7 +9,7 @@
 namespace ssad {
 
 // The numbers are those of ssad_kernels/poisson.py.
-enum PoissonSolver : int32_t { kMultigrid = 0, kSor = 1, kJacobi = 2 };
+enum PoissonSolver : int32_t { kMultigrid = 0, kSor = 1, kJacobi = 2, kSine = 3 };
 
 struct PoissonOptions {
   PoissonSolver solver;

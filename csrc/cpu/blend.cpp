@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread takes a sample: it reads the mask, and then for each channel the right-hand side, solves
+// it, and in the end, if all went well, writes the blend.
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "blend_guidance.h"
+#include "blend_mask.h"
+#include "blend_opencv.h"
+#include "families.h"
+#include "poisson_iterate.h"
+#include "ssad/parallel.h"
+
+namespace ssad::SSAD_LEVEL {
+namespace {
+
+struct Job {
+  const BlendProblem& problem;
+  const BlendPlan* plans;
+  const BlendScratch& scratch;
+};
+
+// Sets the plane of b outside of the unknowns to zero; returns whether it is finite.
+template <class P>
+bool restrict_to_unknowns(const Blend<P>& blend, int64_t c) {
+  using T = typename P::Compute;
+  const Range& u = blend.unknowns;
+  bool is_finite = true;
+  for (int64_t y = u.y0; y < u.y1; ++y) {
+    T* __restrict__ b = blend.row(c, y) + u.x0;
+    const bool* inside = blend.inside(y) + u.x0;
+    if (!blend.is_rectangle) {
+      for (int64_t x = 0; x < u.w(); ++x) b[x] = inside[x] ? b[x] : T{0};
+    }
+    if (!std::is_integral_v<typename P::Stored>) is_finite &= all_finite(b, u.w());
+  }
+  return is_finite;
+}
+
+template <class P>
+bool is_source_finite(const Blend<P>& blend, int64_t c) {
+  using T = typename P::Compute;
+  if (std::is_integral_v<typename P::Stored>) return true;
+  const Range& u = blend.unknowns;
+  T* __restrict__ line = blend.rows.memory.line[0];
+  bool is_finite = true;
+  for (int64_t y = u.y0; y < u.y1; ++y) {
+    blend.rows.source_row(c, y, u.x0, u.w(), line);
+    const bool* inside = blend.inside(y) + u.x0;
+    for (int64_t x = 0; x < u.w(); ++x) line[x] = inside[x] ? line[x] : T{0};
+    is_finite &= all_finite(line, u.w());
+  }
+  return is_finite;
+}
+
+// From b to e, in place.
+template <class P>
+bool solve_iteratively(const Blend<P>& blend, const Workspace<typename P::Compute>& s, int64_t c) {
+  using T = typename P::Compute;
+  const Box& box = s.box;
+  T* plane = blend.row(c, 0) + box.start;
+  T* line = s.mask.line[0];
+  for (int64_t y = 0; y < box.h; ++y) {
+    for (int64_t x = 0; x < box.w; ++x) line[x] = plane[y * box.step_y + x * box.step_x];
+    split_row(s.grid(), y, line, s.b);
+  }
+  if (box.is_full) remove_mean(s, s.b);
+  PoissonOptions options = blend.rows.problem.options;
+  if (options.solver == kSine) options.solver = kMultigrid;
+  const Outcome outcome = solve(s, options);
+  if (box.is_full) remove_mean(s, s.x);
+  const auto unscale = static_cast<T>(1.0 / outcome.scale);
+  for (int64_t y = 0; y < box.h; ++y) {
+    join_row(s.grid(), y, s.x, line);
+    for (int64_t x = 0; x < box.w; ++x) {
+      plane[y * box.step_y + x * box.step_x] = line[x] * unscale;
+    }
+  }
+  return outcome.is_converged;
+}
+
+// The same for a rectangle, turned so that it is at least as high as wide.
+template <class P>
+void solve_directly(const Blend<P>& blend, const Sine<typename P::Compute>& sine, int64_t c,
+                    bool frame_only) {
+  using T = typename P::Compute;
+  const Range& u = blend.unknowns;
+  const int64_t stride = blend.rows.plan.w;
+  T* plane = blend.row(c, u.y0) + u.x0;
+  const bool is_turned = u.w() > u.h();
+  for (int64_t y = 0; y < sine.h; ++y) {
+    T* __restrict__ row = sine.row(y);
+    const T* from = is_turned ? plane + y : plane + y * stride;
+    const int64_t step = is_turned ? stride : 1;
+    if (step == 1) {
+      std::memcpy(row, from, static_cast<size_t>(sine.w) * sizeof(T));
+    } else {
+      for (int64_t x = 0; x < sine.w; ++x) row[x] = from[x * step];
+    }
+  }
+  solve_sine(sine, frame_only);
+  for (int64_t y = 0; y < sine.h; ++y) {
+    const T* __restrict__ row = sine.row(y);
+    T* to = is_turned ? plane + y : plane + y * stride;
+    const int64_t step = is_turned ? stride : 1;
+    if (step == 1) {
+      std::memcpy(to, row, static_cast<size_t>(sine.w) * sizeof(T));
+    } else {
+      for (int64_t x = 0; x < sine.w; ++x) to[x * step] = row[x];
+    }
+  }
+}
+
+// Adds what was solved for to its base, and writes the unknowns.
+template <class P>
+void composite(const Blend<P>& blend, int64_t c, bool from_source) {
+  using T = typename P::Compute;
+  using Stored = typename P::Stored;
+  const bool is_opencv = blend.rows.problem.region == BlendRegion::kOpenCv;
+  const Range& u = blend.unknowns;
+  const int64_t count = u.w();
+  T* __restrict__ base = blend.rows.memory.line[0];
+  for (int64_t y = u.y0; y < u.y1; ++y) {
+    if (from_source) {
+      blend.rows.source_row(c, y, u.x0, count, base);
+    } else {
+      blend.rows.target_row(c, y, u.x0, count, base);
+    }
+    const T* __restrict__ e = blend.row(c, y) + u.x0;
+    for (int64_t x = 0; x < count; ++x) {
+      T value = base[x] + e[x];
+      if constexpr (std::is_integral_v<Stored>) {
+        if (is_opencv) value = std::floor(value);
+        value = value < T{0} ? T{0} : value > P::kBound ? P::kBound : value;
+      }
+      base[x] = value;
+    }
+    Stored* to = blend.rows.target_pixel(c, y, u.x0);
+    const int64_t step = blend.rows.problem.target.stride_x;
+    const bool* inside = blend.inside(y) + u.x0;
+    const auto write = [&](int64_t step_x) {
+      for (int64_t x = 0; x < count; ++x) {
+        to[x * step_x] = inside[x] ? P::store(base[x]) : to[x * step_x];
+      }
+    };
+    step == 1 ? write(1) : step == 3 ? write(3) : write(step);
+  }
+}
+
+// Where b comes from.
+enum class Guidance { kFrame, kMembrane, kEdges, kWeightedEdges, kOpenCv };
+
+template <class P>
+Guidance choose_guidance(const Blend<P>& blend, bool is_full) {
+  const BlendProblem& problem = blend.rows.problem;
+  if (problem.region == BlendRegion::kOpenCv) return Guidance::kOpenCv;
+  const bool is_masked = problem.mask_kind != MaskKind::kNone;
+  const bool is_one = !is_masked || (blend.is_hard && problem.region == BlendRegion::kMask);
+  if (!is_one) return Guidance::kWeightedEdges;
+  const bool is_source = blend.gradient == kSourceGradient || blend.gradient == kMonochromeGradient;
+  if (!is_source || is_full) return Guidance::kEdges;
+  const bool has_frame = problem.region == BlendRegion::kRect || !is_natural(blend.rows.plan);
+  return has_frame && !is_masked ? Guidance::kFrame : Guidance::kMembrane;
+}
+
+// Fills b; returns whether all that the blend depends on is finite.
+template <class P>
+bool fill(const Blend<P>& blend, int64_t c, Guidance guidance) {
+  switch (guidance) {
+    case Guidance::kFrame: fill_frame(blend, c); break;
+    case Guidance::kMembrane: fill_membrane(blend, c); break;
+    case Guidance::kEdges: fill_by_gradient<false>(blend, c); break;
+    case Guidance::kWeightedEdges: fill_by_gradient<true>(blend, c); break;
+    case Guidance::kOpenCv: fill_opencv(blend, c); break;
+  }
+  const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
+  return restrict_to_unknowns(blend, c) && (!from_source || is_source_finite(blend, c));
+}
+
+template <class P>
+void set_inside(const Blend<P>& blend, const Range& range) {
+  const BlendPlan& plan = blend.rows.plan;
+  std::memset(blend.inside(0), 0, static_cast<size_t>(plan.h * plan.w));
+  for (int64_t y = range.y0; y < range.y1; ++y) {
+    std::memset(blend.inside(y) + range.x0, 1, static_cast<size_t>(range.w()));
+  }
+}
+
+// Returns kApplied, or why the sample has to be left alone.
+template <class P>
+Status blend_sample(Blend<P>* blend, Sine<typename P::Compute>* sine, char* sine_memory) {
+  using T = typename P::Compute;
+  const BlendProblem& problem = blend->rows.problem;
+  const BlendPlan& plan = blend->rows.plan;
+  const Status found = find_unknowns(blend);
+  if (found != kApplied) return found;
+  if (!all_finite(&blend->rows.gain, 1) || !all_finite(&blend->target_gain, 1)) return kNotFinite;
+  plan_columns(plan, blend->rows.memory);
+  if (problem.region == BlendRegion::kOpenCv) erode_mask(*blend);
+
+  const Range& u = blend->unknowns;
+  const bool is_direct = uses_sine(problem, plan);
+  Workspace<T> s;
+  if (is_direct) {
+    const bool is_turned = u.w() > u.h();
+    prepare_sine(sine, is_turned ? u.w() : u.h(), is_turned ? u.h() : u.w(), sine_memory);
+  } else {
+    if (blend->is_rectangle) set_inside(*blend, u);
+    const Domain domain = {blend->inside(0), plan.h,    plan.w,    plan.top,
+                           plan.bottom,      plan.left, plan.right};
+    prepare(&s, domain, blend->rows.memory.workspace);
+  }
+  const Guidance guidance = choose_guidance(*blend, !is_direct && s.box.is_full);
+  for (int64_t c = 0; c < problem.target.c; ++c) {
+    if (!fill(*blend, c, guidance)) return kNotFinite;
+    if (is_direct) {
+      solve_directly(*blend, *sine, c, guidance == Guidance::kFrame);
+    } else if (!solve_iteratively(*blend, s, c)) {
+      return kNotConverged;
+    }
+  }
+  if (blend->is_rectangle) set_inside(*blend, u);  // whatever the mask was
+  const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
+  for (int64_t c = 0; c < problem.target.c; ++c) composite(*blend, c, from_source);
+  return kApplied;
+}
+
+template <class P>
+void run_sample(void* context, int64_t worker, int64_t i) {
+  using T = typename P::Compute;
+  const Job& job = *static_cast<const Job*>(context);
+  const BlendProblem& problem = job.problem;
+  const BlendPlan& plan = job.plans[i];
+  problem.status[i] = plan.status;
+  if (!is_active(plan)) return;
+  // The sine solver and its tables lie in front, and stay for the worker's next sample.
+  char* memory = job.scratch.memory + worker * job.scratch.bytes;
+  auto* sine = reinterpret_cast<Sine<T>*>(memory);
+  Arena arena = {memory + job.scratch.sine_bytes};
+  const BlendParams& params = problem.params;
+  const auto gain = [i](const double* gains) {
+    return gains == nullptr ? T{1} : static_cast<T>(gains[i]);
+  };
+  Blend<P> blend = {{problem, plan, i, lay_out<T>(problem, plan, &arena), gain(params.source_gain),
+                     params.gradient[i] == kMonochromeGradient},
+                    params.gradient[i],
+                    gain(params.target_gain),
+                    {},
+                    {},
+                    false,
+                    false};
+  const Status status = blend_sample(&blend, sine, memory + kSineBytes);
+  if (status != kApplied) problem.status[i] = status;
+}
+
+template <class P>
+void run(Job* job, int64_t threads) {
+  parallel_for(job->problem.target.n, threads, run_sample<P>, job);
+}
+
+}  // namespace
+
+void poisson_blend(const BlendProblem& problem, const BlendPlan* plans, const BlendScratch& scratch,
+                   int64_t threads) {
+  Job job = {problem, plans, scratch};
+  switch (problem.target.dtype) {
+    case Dtype::kUInt8: return run<UInt8Wide>(&job, threads);
+    case Dtype::kFloat16: return run<Float16>(&job, threads);
+    case Dtype::kBFloat16: return run<BFloat16>(&job, threads);
+    case Dtype::kFloat32: return run<Float32>(&job, threads);
+    case Dtype::kFloat64: return run<Float64>(&job, threads);
+  }
+}
+
+}  // namespace ssad::SSAD_LEVEL
