@@ -142,12 +142,13 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     With A = -Laplacian, u = inverse(A) (E target - div(a grad source) - div(b grad target)), where
     E sums the neighbours that are not unknown. Unknowns everywhere add the target's mean instead.
     """
-    *arguments, status = ctx.saved_tensors
-    (target, source), (codes, *gains) = arguments[:2], arguments[7:]
+    target, source, mask, top_left, sizes, index, box, *rest = ctx.saved_tensors
+    codes, source_gain, target_gain, status = rest
+    choice = codes, source_gain, target_gain, ctx.region
     op = reference.blending
     compute = torch.float64 if target.dtype == torch.float64 else torch.float32
     gradient = gradient.to(compute)
-    where = op.plan(*arguments, region=ctx.region)
+    where = op.plan(target, source, mask, top_left, sizes, index, box, *choice)
     unknowns = where.unknowns & is_applied(status)[:, None, None, None]
     where = where._replace(unknowns=unknowns)
     zeros = torch.zeros_like(gradient)
@@ -156,7 +157,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
 
     pasted = op.paste(source.detach().to(compute), where, codes)
     values = target.detach().to(compute)
-    factors = op.coefficients(pasted, values, where, codes, *gains, region=ctx.region)
+    factors = op.coefficients(pasted, values, where, *choice)
     of_source, of_target = zip(*factors, strict=True)
     to_target = to_source = None
     if ctx.needs_input_grad[0]:
