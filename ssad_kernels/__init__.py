@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from ssad_kernels._backend import use_backend
 from ssad_kernels._op import backends
 from ssad_kernels._status import Status
+from ssad_kernels.blending import poisson_blend, poisson_blend_
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
     CutPasteLaw,
@@ -41,6 +42,8 @@ __all__ = [
     "gaussian_score",
     "make_keys",
     "philox",
+    "poisson_blend",
+    "poisson_blend_",
     "poisson_solve",
     "sample_cut_paste",
     "use_backend",

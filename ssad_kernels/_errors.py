@@ -54,22 +54,24 @@ def check_device(op: str, argument: str, value: Tensor, device: torch.device) ->
         raise ValueError(wording(op, argument, f"be on device {device}", value.device))
 
 
-def check_images(op: str, images: Tensor, *, is_written: bool = False) -> None:
+def check_images(
+    op: str, images: Tensor, *, argument: str = "images", is_written: bool = False
+) -> None:
     """Check a batch of images (N, C, H, W) with C = 1...4; one to be written has its own memory."""
     if images.dtype not in IMAGE_DTYPES:
-        check_dtype(op, "images", images, IMAGE_DTYPES)
+        check_dtype(op, argument, images, IMAGE_DTYPES)
     if images.layout is not torch.strided:
-        raise ValueError(wording(op, "images", "be a strided tensor", images.layout))
+        raise ValueError(wording(op, argument, "be a strided tensor", images.layout))
     if images.dim() != 4:
-        check_shape(op, "images", images, ("N", "C", "H", "W"))
+        check_shape(op, argument, images, ("N", "C", "H", "W"))
     if not 1 <= images.shape[1] <= 4:
         must = "have 1 to 4 channels, (N, C, H, W)"
-        raise ValueError(wording(op, "images", must, tuple(images.shape)))
+        raise ValueError(wording(op, argument, must, tuple(images.shape)))
     if not (1 <= images.shape[2] < 1 << 24 and 1 <= images.shape[3] < 1 << 24):
         must = "have at least one pixel, (N, C, H, W), and sides below 2²⁴"
-        raise ValueError(wording(op, "images", must, tuple(images.shape)))
+        raise ValueError(wording(op, argument, must, tuple(images.shape)))
     if is_written and any(
         stride == 0 and size > 1 for stride, size in zip(images.stride(), images.shape, strict=True)
     ):
         must = "not be an expanded view (its pixels share memory; call .clone() first)"
-        raise ValueError(wording(op, "images", must, f"strides {images.stride()}"))
+        raise ValueError(wording(op, argument, must, f"strides {images.stride()}"))

@@ -52,4 +52,24 @@ def poisson_solve(
     threads: int,
     /,
 ) -> None: ...
+def poisson_blend(
+    views: Sequence[int],
+    dtype: int,
+    target_shape: Sequence[int],
+    target_strides: Sequence[int],
+    source_shape: Sequence[int],
+    source_strides: Sequence[int],
+    mask: int,
+    mask_kind: int,
+    mask_shape: Sequence[int],
+    rows: Sequence[int],
+    region: int,
+    solver: int,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    status: int,
+    threads: int,
+    /,
+) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The op behind `ssad_kernels.poisson_blend`: what it accepts, its kernels and its gradient."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import _backend, reference
+from ssad_kernels._errors import check_device, check_dtype, check_images, check_shape, wording
+from ssad_kernels._op import define_op
+from ssad_kernels._status import is_applied
+from ssad_kernels.poisson import poisson_solve
+
+REGIONS = {"mask": 0, "rect": 1, "opencv": 2}
+SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2, "sine": 3}
+_MASK_KINDS = {torch.bool: 1, torch.uint8: 2, torch.float32: 3}
+_BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-11}
+# Dtype and shape after N of the rows of parameters, in the order of the schema.
+ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
+    ("top_left", torch.int64, (2,)),
+    ("sizes", torch.int64, (2,)),
+    ("source_index", torch.int64, ()),
+    ("source_box", torch.int64, (4,)),
+    ("gradient", torch.int64, ()),
+    ("source_gain", torch.float64, ()),
+    ("target_gain", torch.float64, ()),
+)
+
+
+def check_tolerance(op: str, name: str, value: float) -> None:
+    """Raise ValueError unless a tolerance is finite and not negative."""
+    if not 0.0 <= value < math.inf:
+        raise ValueError(wording(op, name, "be finite and not negative", value))
+
+
+def _check(
+    op: str,
+    target: Tensor,
+    source: Tensor,
+    mask: Tensor | None,
+    *rest: Any,
+) -> None:
+    rows, (region, solver, tol, rtol, max_iterations) = rest[:7], rest[7:]
+    check_images(op, target, argument="target", is_written=op.endswith("_"))
+    n, device = target.shape[0], target.device
+    check_images(op, source, argument="source")
+    check_dtype(op, "source", source, [target.dtype])
+    check_shape(op, "source", source, ("M", target.shape[1], "h", "w"))
+    check_device(op, "source", source, device)
+    if rows[2] is None and source.shape[0] < n:
+        must = f"hold at least N = {n} images without source_index"
+        raise ValueError(wording(op, "source", must, source.shape[0]))
+    if mask is not None:
+        check_dtype(op, "mask", mask, _MASK_KINDS)
+        check_shape(op, "mask", mask, (n, "h", "w"))
+        if 0 in mask.shape[1:]:
+            must = "have at least one pixel, (N, h, w)"
+            raise ValueError(wording(op, "mask", must, tuple(mask.shape)))
+        check_device(op, "mask", mask, device)
+    for (name, dtype, tail), value in zip(ROWS, rows, strict=True):
+        if value is not None:
+            check_dtype(op, name, value, [dtype])
+            check_shape(op, name, value, (n, *tail))
+            check_device(op, name, value, device)
+    if region == "opencv":
+        check_dtype(op, "target", target, [torch.uint8])
+        for (name, _, _), gain in zip(ROWS[5:], rows[5:], strict=True):
+            if gain is not None:
+                raise ValueError(wording(op, name, "be None with compat", "a gain"))
+    for name, value, names in (("region", region, REGIONS), ("solver", solver, SOLVERS)):
+        if value not in names:
+            raise ValueError(wording(op, name, f"be one of {', '.join(names)}", value))
+    if solver == "sine" and region == "mask" and mask is not None:
+        raise ValueError(wording(op, "solver", "not be sine for a mask of any shape", solver))
+    check_tolerance(op, "tol", tol)
+    check_tolerance(op, "rtol", rtol)
+    if not 1 <= max_iterations < 1 << 31:
+        raise ValueError(wording(op, "max_iterations", "be in 1...2147483647", max_iterations))
+
+
+def _allocate(target: Tensor, *_: Any) -> Tensor:
+    return target.new_empty((target.shape[0],), dtype=torch.int8)
+
+
+def _allocate_copy(target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(target), _allocate(target)
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """The addresses between which a tensor lies."""
+    reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    return begin, begin + (reach + 1) * tensor.element_size()
+
+
+def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> None:
+    *rows, region, solver, tol, rtol, max_iterations, status = rest
+    (begin, end), (source_begin, source_end) = _memory(target), _memory(source)
+    if begin < source_end and source_begin < end:
+        source = source.clone()
+    given = [None if row is None else row.contiguous() for row in (mask, *rows)]
+    address, *addresses = (0 if row is None else row.data_ptr() for row in given)
+    _backend.native.poisson_blend(
+        [target.data_ptr(), source.data_ptr()],
+        _backend.NATIVE_DTYPES[target.dtype],
+        target.shape,
+        target.stride(),
+        source.shape,
+        source.stride(),
+        address,
+        0 if mask is None else _MASK_KINDS[mask.dtype],
+        [0, 0] if mask is None else mask.shape[1:],
+        addresses,
+        REGIONS[region],
+        SOLVERS[solver],
+        tol,
+        rtol,
+        max_iterations,
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _cpu_copy(target: Tensor, *rest: Any) -> None:
+    *arguments, out, status = rest
+    _cpu(out.copy_(target), *arguments, status)
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.region, _, _, _, _ = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    """The adjoint: A is symmetric, so is each map from an image to its part of the guidance.
+
+    With A = -Laplacian, u = inverse(A) (E target - div(a grad source) - div(b grad target)), where
+    E sums the neighbours that are not unknown. Unknowns everywhere add the target's mean instead.
+    """
+    target, source, mask, top_left, sizes, index, box, *rest = ctx.saved_tensors
+    codes, source_gain, target_gain, status = rest
+    choice = codes, source_gain, target_gain, ctx.region
+    op = reference.blending
+    compute = torch.float64 if target.dtype == torch.float64 else torch.float32
+    gradient = gradient.to(compute)
+    where = op.plan(target, source, mask, top_left, sizes, index, box, *choice)
+    unknowns = where.unknowns & is_applied(status)[:, None, None, None]
+    where = where._replace(unknowns=unknowns)
+    zeros = torch.zeros_like(gradient)
+    rtol = _BACKWARD_RTOL[compute]
+    adjoint = poisson_solve(-gradient, unknowns, zeros, tol=0.0, rtol=rtol)
+
+    pasted = op.paste(source.detach().to(compute), where, codes)
+    values = target.detach().to(compute)
+    factors = op.coefficients(pasted, values, where, *choice)
+    of_source, of_target = zip(*factors, strict=True)
+    to_target = to_source = None
+    if ctx.needs_input_grad[0]:
+        outside = gradient + reference.poisson.neighbour_sum(adjoint)
+        is_full = unknowns.flatten(1).all(1)[:, None, None, None]
+        mean = gradient.mean((-2, -1), keepdim=True)
+        to_target = torch.where(is_full, mean, torch.where(unknowns, zeros, outside))
+        to_target = (to_target - op.laplacian(adjoint, of_target)).to(target.dtype)
+    if ctx.needs_input_grad[1]:
+        to_source = -op.laplacian(adjoint, of_source)
+        to_source = op.paste_adjoint(to_source, where, codes, source).to(source.dtype)
+    return to_target, to_source, *(None,) * 13
+
+
+_ARGUMENTS = (
+    "Tensor source, Tensor? mask, Tensor top_left, Tensor? sizes, Tensor? source_index, "
+    "Tensor? source_box, Tensor gradient, Tensor? source_gain, Tensor? target_gain, str region, "
+    "str solver, float tol, float rtol, int max_iterations"
+)
+
+poisson_blend_ = define_op(
+    f"poisson_blend_(Tensor(a!) target, {_ARGUMENTS}) -> Tensor status",
+    check=functools.partial(_check, "poisson_blend_"),
+    allocate=_allocate,
+    cpu=_cpu,
+    reference=reference.blending.poisson_blend_,
+)
+
+poisson_blend = define_op(
+    f"poisson_blend(Tensor target, {_ARGUMENTS}) -> (Tensor out, Tensor status)",
+    check=functools.partial(_check, "poisson_blend"),
+    allocate=_allocate_copy,
+    cpu=_cpu_copy,
+    reference=reference.blending.poisson_blend,
+    setup_context=_save_for_backward,
+    backward=_backward,
+)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample arguments and tolerances of every operator, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ssad_kernels.testing.cutpaste import (
+    LAWS,
+    PACKED_LAWS,
+    cut_paste_keyed_samples,
+    cut_paste_samples,
+    outcomes,
+    philox_samples,
+    sample_cut_paste_samples,
+)
+from ssad_kernels.testing.images import LAYOUTS, make_images, with_layout
+from ssad_kernels.testing.masks import MASKS, make_mask
+from ssad_kernels.testing.poisson import _poisson_samples
+
+__all__ = [
+    "LAWS",
+    "LAYOUTS",
+    "MASKS",
+    "PACKED_LAWS",
+    "TOLERANCES",
+    "make_images",
+    "make_mask",
+    "outcomes",
+    "samples",
+    "tolerance",
+    "with_layout",
+]
+
+Arguments = tuple[Any, ...]
+
+# How far two backends may differ, per dtype of the images, where white is 1 (255 for uint8). All
+# compute in float32, in another order of operations and with or without fused multiply-adds.
+_PIXELS = {
+    # Float32 sums that differ by an ulp may round to neighbouring levels.
+    torch.uint8: 1.0,
+    # The same, rounded to neighbours of the stored type: its spacing between 1/2 and 1.
+    torch.float16: 2.0**-11,
+    torch.bfloat16: 2.0**-8,
+    # Four steps of colour jitter, each with a few roundings of 6e-8, and the mean of a patch.
+    torch.float32: 1e-5,
+    # The same with roundings of 1e-16.
+    torch.float64: 1e-12,
+}
+_EXACT = {torch.int64: 0.0}
+
+TOLERANCES = {
+    "cut_paste": _PIXELS,
+    "cut_paste_": _PIXELS,
+    "cut_paste_keyed": _PIXELS,
+    "cut_paste_keyed_": _PIXELS,
+    "philox": _EXACT,
+    # For values of size one and sides of 16 pixels at most. Solvers count their own iterations.
+    "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
+    # The parameters of a law are integers, or floats made by float64 + - x / alone.
+    "sample_cut_paste": _EXACT,
+}
+
+
+_SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
+    "cut_paste": cut_paste_samples,
+    "cut_paste_": cut_paste_samples,
+    "cut_paste_keyed": cut_paste_keyed_samples,
+    "cut_paste_keyed_": cut_paste_keyed_samples,
+    "philox": philox_samples,
+    "poisson_solve": _poisson_samples,
+    "sample_cut_paste": sample_cut_paste_samples,
+}
+
+
+def samples(op: str, device: torch.device | str = "cpu") -> dict[str, Arguments]:
+    """Arguments for ``torch.ops.ssad_kernels.<op>``, by name; fresh tensors at each call.
+
+    Raises:
+        KeyError: for an op without samples.
+    """
+    return _SAMPLES[op](device)
+
+
+def tolerance(op: str, dtype: torch.dtype) -> float:
+    """The largest difference between backends; 0 for integers and booleans."""
+    return TOLERANCES[op].get(dtype, 0.0)
