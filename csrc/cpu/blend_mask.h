@@ -62,18 +62,15 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* is_fi
   return found;
 }
 
-// OpenCV takes the outermost pixels of a mask for unset.
+// OpenCV takes the outermost pixels of a mask for unset; here they are those of the clipped patch.
 template <class P>
 void clear_frame(const Blend<P>& blend, int64_t y) {
   using T = typename P::Compute;
   const BlendPlan& plan = blend.rows.plan;
   bool* inside = blend.inside(y);
   T* weight = blend.rows.memory.weight + y * plan.w;
-  const int64_t patch_y = plan.skip_y + y;
-  const bool is_whole = patch_y == 0 || patch_y == plan.patch_h - 1;
-  for (int64_t x = 0; x < plan.w; ++x) {
-    const int64_t patch_x = plan.skip_x + x;
-    if (!is_whole && patch_x != 0 && patch_x != plan.patch_w - 1) continue;
+  const int64_t step = y == 0 || y == plan.h - 1 || plan.w == 1 ? 1 : plan.w - 1;
+  for (int64_t x = 0; x < plan.w; x += step) {
     inside[x] = false;
     weight[x] = T{0};
   }

@@ -83,6 +83,10 @@ struct BlendRows {
       const T b = P::load(lower[low]) + right * (P::load(lower[high]) - P::load(lower[low]));
       to[i] = a + down * (b - a);
     }
+    if (problem.region == BlendRegion::kOpenCv) {  // which takes uint8 patches
+      for (int64_t i = 0; i < count; ++i)
+        to[i] = static_cast<T>(static_cast<int32_t>(to[i] + T{0.5}));
+    }
   }
 
   void grey_row(int64_t y, int64_t x, int64_t count, T* __restrict__ to) const {
