@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the pictures of docs/poisson.md and docs/opencv.md: ``python scripts/blend_pictures.py``."""
+"""Makes the pictures of docs/poisson.md and opencv.md: ``python scripts/blend_pictures.py``."""
 
 from __future__ import annotations
 
