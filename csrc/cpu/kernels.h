@@ -19,6 +19,7 @@ struct CutPasteScratch {
 struct PoissonScratch {
   char* memory;
   int64_t bytes;
+  const bool* ring;  // (h, w), the mask of a problem that has none; not for kSine
 };
 
 // The kernels that are compiled once per instruction set.
