@@ -77,11 +77,38 @@ def test_any_batch_and_any_number_of_threads(solver):
             assert same_bits(solve(slice(None)), expected)
 
 
+@needs_native
+@pytest.mark.parametrize("solver", ["sine", "multigrid", "sor", "jacobi"])
+@pytest.mark.parametrize("shape", [(40, 40), (31, 62)])
+def test_without_a_mask_in_any_batch_and_any_number_of_threads(solver, shape):
+    """A worker keeps its tables, so a sample finds those of another one, or none."""
+    rhs, _, boundary = make_problem(400, 2, *shape)
+    rhs[::3] = 0.0
+    with use_backend("cpu"):
+
+        def solve(part: slice) -> Tensor:
+            u, info = poisson_solve(
+                rhs[part], None, boundary[part], solver=solver, return_info=True, max_iterations=9
+            )
+            return torch.cat([u.flatten(2), torch.stack(info, dim=2)], dim=2)
+
+        torch.set_num_threads(1)
+        expected = solve(slice(None))
+        for i in range(5):
+            assert same_bits(solve(slice(i, i + 1))[0], expected[i])
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            assert same_bits(solve(slice(None)), expected)
+
+
 _LEVEL = """
 import torch
 from ssad_kernels import _backend, poisson_solve, testing
 rhs, masks, boundary = testing.samples("poisson_solve")["multigrid"][:3]
-torch.save(poisson_solve(rhs, masks, boundary, tol=1e-6), PATH)
+with_masks = poisson_solve(rhs, masks, boundary, tol=1e-6)
+found = [with_masks, poisson_solve(rhs, None, boundary), poisson_solve(rhs * 0, None, boundary)]
+wide = testing.make_images(2, 1, 50, 97, dtype=torch.float32)
+torch.save([*found, poisson_solve(wide[:1] - 0.5, None, wide[1:])], PATH)
 print(_backend.native.cpu_level)
 """
 
@@ -96,7 +123,8 @@ def test_instruction_sets_agree(run_python: Callable[..., str], tmp_path: Path):
         assert run_python(f"PATH = {str(path)!r}{_LEVEL}", SSAD_CPU_LEVEL=level).strip() == level
         found.append(torch.load(path, weights_only=True))
     for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-5)
+        for level, baseline in zip(other, found[0], strict=True):
+            torch.testing.assert_close(level, baseline, rtol=0, atol=1e-5)
 
 
 @needs_native
@@ -109,6 +137,11 @@ def test_powers_of_two_are_exact_factors():
         for factor in (2.0**-90, 2.0**90):
             u = poisson_solve(rhs * factor, masks, boundary * factor, **options)
             assert torch.equal(u, expected * factor)
+        for zero in (1.0, 0.0):
+            expected = poisson_solve(rhs * zero, None, boundary)
+            for factor in (2.0**-115, 2.0**-90, 2.0**90, 2.0**115):
+                u = poisson_solve(rhs * zero * factor, None, boundary * factor)
+                assert torch.equal(u, expected * factor)
 
 
 def test_values_that_do_not_matter_may_be_anything():
@@ -143,6 +176,87 @@ def test_a_value_that_is_not_finite_stays_in_its_plane(bad):
     assert u[inside & ~solved].isnan().all()
     assert same_bits(u[solved], expected[solved])
     assert same_bits(u[~inside], boundary[~inside])
+
+
+def test_without_a_mask_the_outermost_pixels_are_known():
+    rhs, _, boundary = make_problem(3, 2, 20, 17)
+    boundary[:, 0, ::3] *= -0.0
+    inside = torch.zeros(20, 17, dtype=torch.bool)
+    inside[1:-1, 1:-1] = True
+    corners = torch.zeros(20, 17, dtype=torch.bool)
+    corners[:: 20 - 1, :: 17 - 1] = True
+    for solver in ("auto", "sine", "multigrid", "sor", "jacobi"):
+        options: dict[str, Any] = {"solver": solver, "tol": 1e-5}
+        expected = poisson_solve(rhs, None, boundary, **options)
+        assert same_bits(expected[..., ~inside], boundary[..., ~inside])
+        torch.testing.assert_close(
+            expected, poisson_solve(rhs, inside.expand(3, 20, 17), boundary), rtol=0, atol=1e-3
+        )
+        for bad in (NAN, INF):
+            odd_rhs, odd_boundary = rhs.clone(), boundary.clone()
+            odd_rhs[..., ~inside] = bad
+            odd_boundary[..., inside | corners] = bad
+            u = poisson_solve(odd_rhs, None, odd_boundary, **options)
+            assert same_bits(u[..., ~corners], expected[..., ~corners])
+
+
+@pytest.mark.parametrize("solver", ["auto", "sine", "multigrid", "sor", "jacobi"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (2, 7), (7, 2)])
+def test_images_without_inside_are_left_alone(solver, shape):
+    rhs, _, boundary = make_problem(2, 2, *shape)
+    u, info = poisson_solve(rhs * NAN, None, boundary, solver=solver, return_info=True)
+    assert same_bits(u, boundary)
+    assert not any(value.any() for value in info)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("solver", ["sine", "multigrid"])
+def test_without_a_mask_a_value_that_is_not_finite_stays_in_its_plane(bad, solver):
+    rhs, _, boundary = make_problem(3, 2, 12, 10)
+    rhs[2] = 0.0
+    expected = poisson_solve(rhs, None, boundary, solver=solver)
+    rhs[0, 1, 6, 5] = bad
+    boundary[2, 0, 4, 9] = bad
+    u, info = poisson_solve(rhs, None, boundary, solver=solver, return_info=True)
+    wrong = torch.zeros(3, 2, dtype=torch.bool)
+    wrong[0, 1] = wrong[2, 0] = True
+    assert torch.equal(info.status == Status.NOT_FINITE.value, wrong)
+    assert torch.equal(info.residual.isnan(), wrong)
+    assert u[wrong][..., 1:-1, 1:-1].isnan().all()
+    assert same_bits(u[~wrong], expected[~wrong])
+    assert same_bits(u[wrong][..., 0, :], boundary[wrong][..., 0, :])
+
+
+def test_sine_leaves_no_residual():
+    for h, w in ((20, 17), (17, 20), (3, 40), (64, 64)):
+        rhs, _, boundary = make_problem(2, 2, h, w, torch.float64)
+        u, info = poisson_solve(rhs, None, boundary, return_info=True)
+        around = u[..., 2:, 1:-1] + u[..., :-2, 1:-1] + u[..., 1:-1, 2:] + u[..., 1:-1, :-2]
+        error = around - 4 * u[..., 1:-1, 1:-1] - rhs[..., 1:-1, 1:-1]
+        assert error.abs().max() < 1e-12
+        assert info.residual.max() < 1e-12
+        assert not info.status.any()
+        if _backend.native is not None:
+            assert not info.iterations.any()
+
+
+def test_without_a_mask_constants_are_exact():
+    zero = torch.zeros(1, 1, 21, 26)
+    for value in (0.0, 0.3, -117.0, 1e-30, 1e30):
+        assert torch.equal(poisson_solve(zero, None, zero + value), zero + value)
+
+
+@pytest.mark.parametrize("solver", ["sine", "multigrid"])
+@pytest.mark.parametrize("shape", [(7, 6), (5, 9), (3, 3), (2, 6)])
+def test_gradients_without_a_mask(solver, shape):
+    inputs = torch.randn(2, 1, 2, *shape, dtype=torch.float64).unbind()
+    rhs, boundary = (plane.clone().requires_grad_() for plane in inputs)
+
+    def solve(rhs: Tensor, boundary: Tensor) -> Tensor:
+        return poisson_solve(rhs, None, boundary, solver=solver, rtol=1e-12)
+
+    assert torch.autograd.gradcheck(solve, (rhs, boundary))
+    assert torch.autograd.gradgradcheck(solve, (rhs, boundary))
 
 
 @needs_native
@@ -255,7 +369,7 @@ MASK = torch.zeros(2, 4, 5, dtype=torch.bool)
     ("change", "error", "text"),
     [
         ({"rhs": [1.0]}, TypeError, "`rhs` must be a tensor, got list"),
-        ({"mask": None}, TypeError, "`mask` must be a tensor, got NoneType"),
+        ({"mask": [True]}, TypeError, "`mask` must be a tensor, got list"),
         ({"boundary": 1}, TypeError, "`boundary` must be a tensor, got int"),
         ({"rhs": F32.half()}, TypeError, "`rhs` must have dtype float32 or float64, got float16"),
         ({"mask": MASK.byte()}, TypeError, "`mask` must have dtype bool, got uint8"),
@@ -283,7 +397,17 @@ MASK = torch.zeros(2, 4, 5, dtype=torch.bool)
         (
             {"solver": "cg"},
             ValueError,
-            "`solver` must be one of auto, multigrid, sor, jacobi, got cg",
+            "`solver` must be one of auto, multigrid, sor, jacobi, sine, got cg",
+        ),
+        (
+            {"solver": "sine"},
+            ValueError,
+            "`solver` must be another one than sine where there is a mask, got sine",
+        ),
+        (
+            {"mask": None, "boundary": F32[:1]},
+            ValueError,
+            "`boundary` must have shape (2, 3, 4, 5), got (1, 3, 4, 5)",
         ),
         ({"tol": -1.0}, ValueError, "`tol` must be finite and not negative, got -1.0"),
         ({"tol": NAN}, ValueError, "`tol` must be finite and not negative, got nan"),

@@ -114,31 +114,38 @@ T rectangle_residual(const Image<T>& image) {
     const T* below = u + image.w;
     const T* rhs = image.rhs + y * image.w;
     for (int64_t x = 1; x < image.w - 1; ++x) {
-      const T sum = (u[x - 1] + u[x + 1]) + (above[x] + below[x]);
-      const T error = magnitude(sum - T{4} * u[x] - rhs[x]);
+      const T here = u[x];  // four times a large value could overflow
+      const T row = (u[x - 1] - here) + (u[x + 1] - here);
+      const T error = magnitude(row + ((above[x] - here) + (below[x] - here)) - rhs[x]);
       most = error > most ? error : most;
     }
   }
   return most;
 }
 
+// The largest |b| without its mantissa; infinite if there is a value in b that is not finite.
+template <class T>
+T power_of(const Sine<T>& s) {
+  auto most = exponent_bits(T{0});
+  for (int64_t k = 0; k < s.h * s.stride; ++k) {
+    const auto bits = exponent_bits(s.rows[k]);
+    most = bits > most ? bits : most;
+  }
+  T value;
+  std::memcpy(&value, &most, sizeof(value));
+  return value;
+}
+
 // Only huge and tiny values are scaled, by a power of two: their sums could overflow or get lost.
 template <class T>
-T scale_rectangle(const Sine<T>& s) {
-  T most{0};
-  for (int64_t y = 0; y < s.h; ++y) {
-    const T* row = s.row(y);
-    for (int64_t x = 0; x < s.w; ++x) most = magnitude(row[x]) > most ? magnitude(row[x]) : most;
-  }
+T scale_rectangle(const Sine<T>& s, T size) {
   int exponent = 0;
-  std::frexp(static_cast<double>(most), &exponent);
+  std::frexp(static_cast<double>(size), &exponent);
   const int usual = sizeof(T) == 4 ? 60 : 500, limit = 2 * usual;
   if (exponent <= usual && exponent >= -usual) return T{1};
   exponent = exponent > limit ? limit : exponent < -limit ? -limit : exponent;
   const auto scale = static_cast<T>(std::ldexp(1.0, -exponent));
-  for (int64_t y = 0; y < s.h; ++y) {
-    for (int64_t x = 0; x < s.w; ++x) s.row(y)[x] *= scale;
-  }
+  for (int64_t k = 0; k < s.h * s.stride; ++k) s.rows[k] *= scale;
   return scale;
 }
 
@@ -147,10 +154,9 @@ template <bool kTurned, class T>
 bool solve_rectangle(const Sine<T>& s, const Image<T>& image) {
   const T offset = edge_mean(image);
   const bool frame_only = load_rectangle<kTurned>(s, image, offset);
-  bool good = all_finite(&offset, 1);
-  for (int64_t y = 0; y < s.h; ++y) good &= all_finite(s.row(y), s.w);
-  if (!good) return false;
-  const T scale = scale_rectangle(s);
+  const T size = power_of(s);
+  if (!all_finite(&offset, 1) || !all_finite(&size, 1)) return false;
+  const T scale = scale_rectangle(s, size);
   solve_sine(s, frame_only);
   store_rectangle<kTurned>(s, image, T{1} / scale, offset);
   return true;

@@ -19,7 +19,7 @@ constexpr double kPi = 3.14159265358979323846;
 template <class T>
 struct Sine {
   int64_t h = 0, w = 0;
-  int64_t stride;  // of a row in and out
+  int64_t stride;  // of a row in and out; it ends with zeros
   int64_t half;    // columns of a half, padded: first the odd modes (1, 3, ...), then the even ones
   T* rows;
   T* modes;         // (h, 2 half), b and then e by mode
@@ -113,6 +113,7 @@ void prepare_sine(Sine<T>* s, int64_t h, int64_t w, char* memory) {
   lay_out(s, h, w, memory);
   // What pads rows and columns is computed with, so it should be cheap.
   std::memset(s->modes, 0, static_cast<size_t>((h + kPadRows) * 2 * s->half) * sizeof(T));
+  std::memset(s->rows, 0, static_cast<size_t>(h * s->stride) * sizeof(T));
   std::memset(s->block, 0, static_cast<size_t>(kBlockRows * 2 * s->half) * sizeof(T));
   const int64_t period = 2 * (w + 1), odd = half_of(w), even = w / 2;
   // With this factor the transform is its own inverse.
