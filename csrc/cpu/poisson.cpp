@@ -3,7 +3,6 @@
 // and solves channel after channel. Without a mask it may solve directly.
 #include <cstdint>
 #include <cstring>
-#include <new>
 
 #include "families.h"
 #include "poisson_iterate.h"
@@ -104,7 +103,7 @@ template <class T>
 void solve_batch(Job* job, int64_t threads) {
   const bool is_direct = job->problem.options.solver == kSine;
   for (int64_t worker = 0; is_direct && worker < threads; ++worker) {
-    new (tables_of<T>(job->scratch, worker)) Sine<T>();
+    *tables_of<T>(job->scratch, worker) = Sine<T>();
   }
   parallel_for(job->problem.n, threads, is_direct ? solve_sample_directly<T> : solve_sample<T>,
                job);
