@@ -81,7 +81,10 @@ _LEVEL = """
 import torch
 from ssad_kernels import _backend, poisson_solve, testing
 rhs, masks, boundary = testing.samples("poisson_solve")["multigrid"][:3]
-torch.save(poisson_solve(rhs, masks, boundary, tol=1e-6), PATH)
+with_masks = poisson_solve(rhs, masks, boundary, tol=1e-6)
+found = [with_masks, poisson_solve(rhs, None, boundary), poisson_solve(rhs * 0, None, boundary)]
+wide = testing.make_images(2, 1, 50, 97, dtype=torch.float32)
+torch.save([*found, poisson_solve(wide[:1] - 0.5, None, wide[1:])], PATH)
 print(_backend.native.cpu_level)
 """
 
@@ -96,7 +99,8 @@ def test_instruction_sets_agree(run_python: Callable[..., str], tmp_path: Path):
         assert run_python(f"PATH = {str(path)!r}{_LEVEL}", SSAD_CPU_LEVEL=level).strip() == level
         found.append(torch.load(path, weights_only=True))
     for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-5)
+        for level, baseline in zip(other, found[0], strict=True):
+            torch.testing.assert_close(level, baseline, rtol=0, atol=1e-5)
 
 
 @needs_native
@@ -109,6 +113,11 @@ def test_powers_of_two_are_exact_factors():
         for factor in (2.0**-90, 2.0**90):
             u = poisson_solve(rhs * factor, masks, boundary * factor, **options)
             assert torch.equal(u, expected * factor)
+        for zero in (1.0, 0.0):
+            expected = poisson_solve(rhs * zero, None, boundary)
+            for factor in (2.0**-115, 2.0**-90, 2.0**90, 2.0**115):
+                u = poisson_solve(rhs * zero * factor, None, boundary * factor)
+                assert torch.equal(u, expected * factor)
 
 
 def test_values_that_do_not_matter_may_be_anything():
@@ -255,7 +264,7 @@ MASK = torch.zeros(2, 4, 5, dtype=torch.bool)
     ("change", "error", "text"),
     [
         ({"rhs": [1.0]}, TypeError, "`rhs` must be a tensor, got list"),
-        ({"mask": None}, TypeError, "`mask` must be a tensor, got NoneType"),
+        ({"mask": [True]}, TypeError, "`mask` must be a tensor, got list"),
         ({"boundary": 1}, TypeError, "`boundary` must be a tensor, got int"),
         ({"rhs": F32.half()}, TypeError, "`rhs` must have dtype float32 or float64, got float16"),
         ({"mask": MASK.byte()}, TypeError, "`mask` must have dtype bool, got uint8"),
@@ -283,7 +292,17 @@ MASK = torch.zeros(2, 4, 5, dtype=torch.bool)
         (
             {"solver": "cg"},
             ValueError,
-            "`solver` must be one of auto, multigrid, sor, jacobi, got cg",
+            "`solver` must be one of auto, multigrid, sor, jacobi, sine, got cg",
+        ),
+        (
+            {"solver": "sine"},
+            ValueError,
+            "`solver` must be another one than sine where there is a mask, got sine",
+        ),
+        (
+            {"mask": None, "boundary": F32[:1]},
+            ValueError,
+            "`boundary` must have shape (2, 3, 4, 5), got (1, 3, 4, 5)",
         ),
         ({"tol": -1.0}, ValueError, "`tol` must be finite and not negative, got -1.0"),
         ({"tol": NAN}, ValueError, "`tol` must be finite and not negative, got nan"),

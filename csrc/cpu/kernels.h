@@ -22,6 +22,7 @@ constexpr int64_t kCacheLine = 64;
 struct PoissonScratch {
   char* memory;
   int64_t bytes;
+  const bool* ring;  // (h, w), the mask of a problem that has none; not for kSine
 };
 
 // Per thread `bytes`, of which the first `sine_bytes` belong to the sine solver.

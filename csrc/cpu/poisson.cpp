@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A thread takes a sample: it builds the hierarchy of its mask once, in scratch memory of its own,
-// and solves channel after channel.
+// and solves channel after channel. Without a mask it may solve directly.
 #include <cstdint>
 #include <cstring>
 
 #include "families.h"
 #include "poisson_iterate.h"
 #include "poisson_plane.h"
+#include "poisson_rectangle.h"
 #include "ssad/parallel.h"
 
 namespace ssad::SSAD_LEVEL {
@@ -33,7 +34,7 @@ void solve_sample(void* context, int64_t worker, int64_t i) {
   const Job& job = *static_cast<const Job*>(context);
   const PoissonProblem& problem = job.problem;
   const int64_t pixels = problem.h * problem.w;
-  const bool* mask = problem.mask + i * pixels;
+  const bool* mask = problem.mask != nullptr ? problem.mask + i * pixels : job.scratch.ring;
   Workspace<T> s;
   T* memory = reinterpret_cast<T*>(job.scratch.memory + worker * job.scratch.bytes);
   const Domain image = {mask, problem.h, problem.w, true, true, true, true};
@@ -62,12 +63,58 @@ void solve_sample(void* context, int64_t worker, int64_t i) {
   }
 }
 
+template <class T>
+Sine<T>* tables_of(const PoissonScratch& scratch, int64_t worker) {
+  return reinterpret_cast<Sine<T>*>(scratch.memory + worker * scratch.bytes);
+}
+
+template <class T>
+void solve_sample_directly(void* context, int64_t worker, int64_t i) {
+  const Job& job = *static_cast<const Job*>(context);
+  const PoissonProblem& problem = job.problem;
+  const int64_t h = problem.h, w = problem.w, pixels = h * w;
+  const bool is_turned = w > h;
+  Sine<T>* s = tables_of<T>(job.scratch, worker);
+  if (has_inside(h, w)) {
+    char* memory = reinterpret_cast<char*>(s) + kSineHeader;
+    prepare_sine(s, (is_turned ? w : h) - 2, (is_turned ? h : w) - 2, memory);
+  }
+  for (int64_t c = i * problem.c; c < (i + 1) * problem.c; ++c) {
+    const Image<T> image = {h, w, static_cast<const T*>(problem.rhs) + c * pixels,
+                            static_cast<const T*>(problem.boundary) + c * pixels,
+                            static_cast<T*>(problem.solution) + c * pixels};
+    std::memcpy(image.solution, image.boundary, static_cast<size_t>(pixels) * sizeof(T));
+    T* residual = static_cast<T*>(problem.residual) + c;
+    problem.status[c] = kApplied;
+    problem.iterations[c] = 0;
+    *residual = T{0};
+    if (!has_inside(h, w)) continue;
+    if (is_turned ? solve_rectangle<true>(*s, image) : solve_rectangle<false>(*s, image)) {
+      *residual = rectangle_residual(image);
+    } else {
+      fill_rectangle(image, not_a_number<T>());
+      problem.status[c] = kNotFinite;
+      *residual = not_a_number<T>();
+    }
+  }
+}
+
+template <class T>
+void solve_batch(Job* job, int64_t threads) {
+  const bool is_direct = job->problem.options.solver == kSine;
+  for (int64_t worker = 0; is_direct && worker < threads; ++worker) {
+    *tables_of<T>(job->scratch, worker) = Sine<T>();
+  }
+  parallel_for(job->problem.n, threads, is_direct ? solve_sample_directly<T> : solve_sample<T>,
+               job);
+}
+
 }  // namespace
 
 void poisson_solve(const PoissonProblem& problem, const PoissonScratch& scratch, int64_t threads) {
   Job job = {problem, scratch};
-  const bool is_double = problem.dtype == Dtype::kFloat64;
-  parallel_for(problem.n, threads, is_double ? solve_sample<double> : solve_sample<float>, &job);
+  problem.dtype == Dtype::kFloat64 ? solve_batch<double>(&job, threads)
+                                   : solve_batch<float>(&job, threads);
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "poisson_grid.h"
+#include "poisson_rectangle.h"
 #include "ssad/parallel.h"
 #include "ssad/poisson.h"
 
@@ -17,7 +18,22 @@ double nanoseconds_per_pixel(const PoissonProblem& problem) {
   switch (problem.options.solver) {
     case kMultigrid: return 20.0;
     case kSor: return 1.0 * side;
+    case kSine: return 2.0 + 0.03 * side;
     default: return 1.0 * side * side;
+  }
+}
+
+int64_t scratch_bytes(const PoissonProblem& problem) {
+  const int64_t element = element_size(problem.dtype);
+  const int64_t bytes = problem.options.solver == kSine
+                            ? SSAD_LEVEL::rectangle_bytes(problem.h, problem.w, element)
+                            : SSAD_LEVEL::workspace_size(problem.h, problem.w) * element;
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
+void fill_ring(int64_t h, int64_t w, bool* mask) {
+  for (int64_t y = 0; y < h; ++y) {
+    for (int64_t x = 0; x < w; ++x) *mask++ = y > 0 && y < h - 1 && x > 0 && x < w - 1;
   }
 }
 
@@ -28,12 +44,17 @@ bool poisson_solve(const PoissonProblem& problem, int64_t threads) {
   const int64_t wanted = threads < problem.n ? threads : problem.n;
   const int64_t used = useful_threads(wanted, values * nanoseconds_per_pixel(problem));
   PoissonScratch scratch;
-  scratch.bytes = SSAD_LEVEL::workspace_size(problem.h, problem.w) * element_size(problem.dtype);
-  scratch.bytes = (scratch.bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  std::unique_ptr<char[]> memory(new (std::nothrow) char[used * scratch.bytes + kCacheLine]);
+  scratch.bytes = scratch_bytes(problem);
+  const bool has_ring = problem.mask == nullptr && problem.options.solver != kSine;
+  const int64_t ring_bytes = has_ring ? problem.h * problem.w : 0;
+  const int64_t bytes = used * scratch.bytes + kCacheLine + ring_bytes;
+  std::unique_ptr<char[]> memory(new (std::nothrow) char[bytes]);
   if (!memory) return false;
   scratch.memory =
       memory.get() + kCacheLine - reinterpret_cast<uintptr_t>(memory.get()) % kCacheLine;
+  auto* ring = reinterpret_cast<bool*>(memory.get() + bytes - ring_bytes);
+  if (has_ring) fill_ring(problem.h, problem.w, ring);
+  scratch.ring = ring;
   kernels().poisson_solve(problem, scratch, used);
   return true;
 }

@@ -19,7 +19,7 @@ constexpr double kPi = 3.14159265358979323846;
 template <class T>
 struct Sine {
   int64_t h = 0, w = 0;
-  int64_t stride;  // of a row in and out
+  int64_t stride;  // of a row in and out; it ends with zeros
   int64_t half;    // columns of a half, padded: first the odd modes (1, 3, ...), then the even ones
   T* rows;
   T* modes;         // (h, 2 half), b and then e by mode
@@ -111,6 +111,10 @@ template <class T>
 void prepare_sine(Sine<T>* s, int64_t h, int64_t w, char* memory) {
   if (s->h == h && s->w == w) return;
   lay_out(s, h, w, memory);
+  // What pads rows and columns is computed with, so it should be cheap.
+  std::memset(s->modes, 0, static_cast<size_t>((h + kPadRows) * 2 * s->half) * sizeof(T));
+  std::memset(s->rows, 0, static_cast<size_t>(h * s->stride) * sizeof(T));
+  std::memset(s->block, 0, static_cast<size_t>(kBlockRows * 2 * s->half) * sizeof(T));
   const int64_t period = 2 * (w + 1), odd = half_of(w), even = w / 2;
   // With this factor the transform is its own inverse.
   const double scale = std::sqrt(2.0 / static_cast<double>(w + 1));
@@ -161,7 +165,7 @@ template <class T>
 void transform(const Sine<T>& s, const T* from, const T* odd, int64_t rows, T* to) {
   const int64_t stride = 2 * s.half;
   multiply(from, stride, odd, half_of(s.w), s.half, to, stride, rows);
-  if (s.w == 1) return;  // no even modes; theirs stay zero
+  if (s.w == 1) return;  // there are no even modes
   multiply(from + s.half, stride, s.even, s.w / 2, s.half, to + s.half, stride, rows);
 }
 
@@ -184,15 +188,21 @@ void substitute(const double* __restrict__ pivots, int64_t count, double* __rest
   }
 }
 
-// The transform of a row that is zero but for its ends: it is a multiple of `first` by half.
+// The same for a row of b that is zero but for its ends. For either half of the modes its transform
+// is a multiple of that of an end: of their sum or difference.
 template <class T>
-void expand_ends(const Sine<T>& s, int64_t y) {
+void eliminate_ends(const Sine<T>& s, int64_t y) {
   const T* row = s.row(y);
   const T ends[2] = {row[0] + row[s.w - 1], row[0] - row[s.w - 1]};
-  T* values = s.modes + y * 2 * s.half;
   for (int64_t side = 0; side < 2; ++side) {
-    const int64_t start = side * s.half;
-    for (int64_t n = start; n < start + s.half; ++n) values[n] = ends[side] * s.first[n];
+    const T* __restrict__ first = s.first + side * s.half;
+    const double* __restrict__ pivots = s.pivots + (2 * y + side) * s.half;
+    double* __restrict__ carries = s.carries + side * s.half;
+    T* __restrict__ values = s.modes + (2 * y + side) * s.half;
+    for (int64_t n = 0; n < s.half; ++n) {
+      carries[n] = pivots[n] * (carries[n] + static_cast<double>(ends[side] * first[n]));
+      values[n] = static_cast<T>(carries[n]);
+    }
   }
 }
 
@@ -223,8 +233,11 @@ void forward_frame(const Sine<T>& s) {
     std::memmove(s.modes + last * stride, s.modes + stride, bytes);
   }
   for (int64_t y = 0; y < s.h; ++y) {
-    if (y > 0 && y < last) expand_ends(s, y);
-    eliminate(s.pivots + y * stride, stride, s.carries, s.modes + y * stride);
+    if (y > 0 && y < last) {
+      eliminate_ends(s, y);
+    } else {
+      eliminate(s.pivots + y * stride, stride, s.carries, s.modes + y * stride);
+    }
   }
 }
 
@@ -249,7 +262,7 @@ template <class T>
 void solve_sine(const Sine<T>& s, bool frame_only) {
   const size_t bytes = static_cast<size_t>(2 * s.half) * sizeof(double);
   std::memset(s.carries, 0, bytes);
-  frame_only && s.w > 1 ? forward_frame(s) : forward(s);
+  frame_only&& s.w > 1 ? forward_frame(s) : forward(s);
   std::memset(s.carries, 0, bytes);
   back(s);
 }

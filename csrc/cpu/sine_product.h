@@ -21,8 +21,15 @@ constexpr int64_t kTileVectors = 2;
 
 // What memory is padded to must suit every instruction set, since its size is computed once.
 constexpr int64_t kPadBytes = 64;
-constexpr int64_t kPadRows = 8;    // the most that a tile has
+constexpr int64_t kPadRows = 8;     // the most that a tile has
 constexpr int64_t kBlockRows = 48;  // whole tiles of 4, 6 or 8
+
+// Without it GCC takes the sums through memory when it stores them.
+#ifdef __clang__
+#define SSAD_UNROLL _Pragma("unroll")
+#else
+#define SSAD_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 template <class T>
 struct Simd {
@@ -43,6 +50,7 @@ void multiply_tile(const T* __restrict__ a, int64_t a_stride, const T* __restric
       for (int64_t v = 0; v < kVectors; ++v) sums[y][v] += a[y * a_stride + k] * right[v];
     }
   }
+  SSAD_UNROLL
   for (int64_t y = 0; y < kTileRows; ++y) {
     auto* row = reinterpret_cast<Vector*>(c + y * c_stride);
     for (int64_t v = 0; v < kVectors; ++v) row[v] = sums[y][v];

@@ -21,9 +21,17 @@ def neighbour_sum(planes: Tensor) -> Tensor:
     return vertical + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
 
 
+def all_but_the_ring(planes: Tensor) -> Tensor:
+    """The mask (1, 1, H, W) of every pixel but the outermost ones."""
+    height, width = planes.shape[-2:]
+    mask = planes.new_zeros((1, 1, height, width), dtype=torch.bool)
+    mask[..., 1 : height - 1, 1 : width - 1] = True
+    return mask
+
+
 def poisson_solve(
     rhs: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     boundary: Tensor,
     solver: str,
     tol: float,
@@ -35,8 +43,8 @@ def poisson_solve(
     The number of steps is fixed, because looking whether all planes are done would wait for the
     device.
     """
-    height, width = mask.shape[1:]
-    inside = mask[:, None].expand_as(rhs)
+    height, width = rhs.shape[-2:]
+    inside = (mask[:, None] if mask is not None else all_but_the_ring(rhs)).expand_as(rhs)
     is_full = inside.all(dim=(-2, -1), keepdim=True)
     zero = rhs.new_zeros((), dtype=torch.float64)
     degree = neighbour_sum(torch.ones_like(rhs, dtype=torch.float64))

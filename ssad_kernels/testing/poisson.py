@@ -38,4 +38,13 @@ def _poisson_samples(device: torch.device | str) -> dict[str, Arguments]:
     rhs, masks, boundary = problem(n, 2, 8, 8, f32, "contiguous")
     boundary[3] = 7.0
     found["strided-mask"] = (rhs, masks.mT, boundary, *exact)
+    direct = ("sine", 0.0, 0.0, 1)
+    for name, h, w, dtype in (("", 12, 15, f32), ("-float64", 16, 9, f64), ("-strip", 2, 9, f32)):
+        rhs, _, boundary = problem(3, 2, h, w, dtype, "contiguous")
+        found[f"sine{name}"] = (rhs, None, boundary, *direct)
+    for solver, sweeps in (("multigrid", 40), ("sor", 2000), ("jacobi", 20000)):
+        rhs, _, boundary = problem(2, 1, 9, 7, f32, "contiguous")
+        found[f"{solver}-without-mask"] = (rhs, None, boundary, solver, 0.0, 1e-6, sweeps)
+    rhs, _, boundary = problem(2, 3, 11, 10, f32, LAYOUTS[-1])
+    found[f"sine-{LAYOUTS[-1]}"] = (rhs, None, boundary, *direct)
     return found

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The core on its own, for sanitizers: random and hostile parameters, every dtype and layout, one
 // and two threads. Exits with 1 on a wrong result, 2 if the processor lacks the level asked for.
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <random>
 #include <stdexcept>
 #include <vector>
 
 #include "kernels.h"
+#include "poisson_sine.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
 
@@ -131,6 +134,34 @@ Solved solve(const std::vector<float>& rhs, const bool* mask, const std::vector<
   return s;
 }
 
+bool is_same(const Solved& a, const Solved& b) {
+  return std::memcmp(a.u.data(), b.u.data(), a.u.size() * sizeof(float)) == 0 &&
+         a.status == b.status && a.iterations == b.iterations;
+}
+
+// Without a mask: every pixel but the outermost ones.
+bool check_rectangle(const std::vector<float>& rhs, const std::vector<float>& boundary, int64_t n,
+                     int64_t c, int64_t h, int64_t w) {
+  for (const auto solver : {ssad::kSine, ssad::kMultigrid}) {
+    const Solved once = solve(rhs, nullptr, boundary, n, c, h, w, solver, 1);
+    const Solved again = solve(rhs, nullptr, boundary, n, c, h, w, solver, 2);
+    if (!is_same(once, again)) return false;
+    for (int64_t at = 0; at < n * c * h * w; ++at) {
+      const int64_t y = at / w % h, x = at % w;
+      if (y > 0 && y < h - 1 && x > 0 && x < w - 1) continue;
+      if (std::memcmp(&once.u[at], &boundary[at], sizeof(float))) return false;
+    }
+    if (solver != ssad::kSine) continue;
+    for (int64_t i = 0; i < n * c; ++i) {
+      const bool is_hostile = once.status[i] == ssad::kNotFinite || once.residual[i] > 1e10f;
+      if (!is_hostile && (once.status[i] != ssad::kApplied || once.residual[i] > 1e-3f)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 // Masks of every density; now and then a value that is not finite or huge.
 bool check_poisson(std::mt19937_64& random, int64_t n, int64_t c, int64_t h, int64_t w) {
   const auto uniform = [&] { return static_cast<float>(random() % 1024) / 1024.0f; };
@@ -147,8 +178,7 @@ bool check_poisson(std::mt19937_64& random, int64_t n, int64_t c, int64_t h, int
   for (const auto solver : {ssad::kMultigrid, ssad::kSor, ssad::kJacobi}) {
     const Solved once = solve(rhs, mask.get(), boundary, n, c, h, w, solver, 1);
     const Solved again = solve(rhs, mask.get(), boundary, n, c, h, w, solver, 2);
-    if (std::memcmp(once.u.data(), again.u.data(), once.u.size() * sizeof(float))) return false;
-    if (once.status != again.status || once.iterations != again.iterations) return false;
+    if (!is_same(once, again)) return false;
     for (int64_t i = 0; i < n * c; ++i) {
       const bool is_solved = once.status[i] == ssad::kApplied;
       const bool may_fail = solver != ssad::kMultigrid && once.status[i] == ssad::kNotConverged;
@@ -161,7 +191,54 @@ bool check_poisson(std::mt19937_64& random, int64_t n, int64_t c, int64_t h, int
       }
     }
   }
-  return true;
+  if (!check_rectangle(rhs, boundary, n, c, h, w)) return false;
+  for (auto& value : rhs) value = 0.0f;
+  return check_rectangle(rhs, boundary, n, c, h, w);
+}
+
+// The tables of one size after another in the same memory give the bits of fresh ones.
+template <class T>
+bool check_reuse(std::mt19937_64& random) {
+  using ssad::SSAD_LEVEL::Sine;
+  constexpr int64_t kMost = 70;
+  const int64_t bytes = ssad::SSAD_LEVEL::sine_workspace_bytes(kMost, kMost, sizeof(T));
+  const auto allocate = [&] {
+    void* memory = ::operator new(static_cast<size_t>(bytes), std::align_val_t{64});
+    std::memset(memory, 0xFF, static_cast<size_t>(bytes));  // NaN
+    return static_cast<char*>(memory);
+  };
+  char* const old_memory = allocate();
+  Sine<T> kept;
+  bool is_good = true;
+  for (int round = 0; round < 60; ++round) {
+    const int64_t a = 1 + static_cast<int64_t>(random() % kMost), b = 1 + random() % kMost;
+    const int64_t h = a > b ? a : b, w = a > b ? b : a;
+    char* const new_memory = allocate();
+    Sine<T> fresh;
+    for (int channel = 0; channel < 2; ++channel) {
+      prepare_sine(&kept, h, w, old_memory);
+      prepare_sine(&fresh, h, w, new_memory);
+      const bool frame_only = random() % 2 == 0;
+      for (int64_t y = 0; y < h; ++y) {
+        for (int64_t x = 0; x < w; ++x) {
+          const bool is_frame = y == 0 || y == h - 1 || x == 0 || x == w - 1;
+          const bool is_zero = frame_only && !is_frame;
+          const T value = is_zero ? T{0} : static_cast<T>(random() % 256);
+          kept.row(y)[x] = fresh.row(y)[x] = value;
+        }
+      }
+      solve_sine(kept, frame_only);
+      solve_sine(fresh, frame_only);
+      for (int64_t y = 0; y < h; ++y) {
+        const size_t row = static_cast<size_t>(w) * sizeof(T);
+        is_good &= std::memcmp(kept.row(y), fresh.row(y), row) == 0;
+        for (int64_t x = 0; x < w; ++x) is_good &= std::isfinite(kept.row(y)[x]);
+      }
+    }
+    ::operator delete(new_memory, std::align_val_t{64});
+  }
+  ::operator delete(old_memory, std::align_val_t{64});
+  return is_good;
 }
 
 }  // namespace
@@ -192,6 +269,10 @@ int main() {
       std::printf("wrong: poisson, round %d\n", round);
       return 1;
     }
+  }
+  if (!check_reuse<float>(random) || !check_reuse<double>(random)) {
+    std::printf("wrong: sine tables\n");
+    return 1;
   }
   // Enough work for a second thread to be started.
   if (!check(random, Dtype::kFloat32, 128, 3, 128, 128, false)) return 1;

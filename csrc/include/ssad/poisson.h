@@ -20,12 +20,13 @@ struct PoissonOptions {
 // A batch of Dirichlet problems on pixel masks: Laplace(u) = rhs where the mask is set, u =
 // boundary elsewhere. Edges that would leave the image do not exist (natural condition). A mask
 // that covers its image leaves u free up to a constant: then u gets the mean of boundary, and the
-// mean of rhs, which no u can have, is dropped. All arrays are contiguous.
+// mean of rhs, which no u can have, is dropped. All arrays are contiguous. kSine is exact: it
+// ignores the options and iterates not.
 struct PoissonProblem {
-  Dtype dtype;           // kFloat32 or kFloat64
-  int64_t n, c, h, w;    // every channel of a sample has the sample's mask
-  const void* rhs;       // (n, c, h, w)
-  const bool* mask;      // (n, h, w)
+  Dtype dtype;         // kFloat32 or kFloat64
+  int64_t n, c, h, w;  // every channel of a sample has the sample's mask
+  const void* rhs;     // (n, c, h, w)
+  const bool* mask;    // (n, h, w), or null: every pixel but the outermost ones; kSine asks for it
   const void* boundary;  // (n, c, h, w)
   PoissonOptions options;
   void* solution;       // (n, c, h, w)
