@@ -43,7 +43,7 @@ void gather_edges(const Box& box, const Plane<T>& plane, int64_t y, T offset,
 template <class T>
 double sum_line(const T* line, int64_t count) {
   double sum = 0.0;
-  SSAD_SUM
+  _Pragma("omp simd reduction(+ : sum)")
   for (int64_t x = 0; x < count; ++x) sum += static_cast<double>(line[x]);
   return sum;
 }
