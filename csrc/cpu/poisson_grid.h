@@ -7,22 +7,22 @@
 
 namespace ssad::SSAD_LEVEL {
 
-// A plane of unknowns, stored by colour like a chess board, so that a half sweep of red-black
-// smoothing runs over memory without gaps. Row y holds its points x of each colour at index x / 2;
-// a point is red if x + y + first_row is even. Around the rows there is a zero on every side: a row
-// of zeros above and below, and at least one zero after each row, which is also the one before the
-// next row.
+// A plane of unknowns. Each row has its red points first and then its black ones, so that a half
+// sweep of red-black smoothing reads and writes without gaps: point x is at index x / 2 of its
+// colour, and red if x + y + first_row is even. Around them are zeros: a row above and below, and
+// at least one after each colour of a row, which is also the one before the next.
 struct Grid {
   int64_t h, w;
   int64_t first_row;              // 0 or 1
   int64_t span;                   // points of a colour in a row, rounded up to whole vectors
-  int64_t stride;                 // from row to row
-  int64_t colour;                 // elements of one colour
+  int64_t colour;                 // from the red points of a row to the black ones
   bool top, bottom, left, right;  // whether that side is the image's border (natural condition)
 
-  int64_t size() const { return 2 * colour; }
+  int64_t stride() const { return 2 * colour; }  // from row to row
+  int64_t both() const { return colour + span; }  // from the first red to the last black one
+  int64_t size() const { return (h + 2) * stride(); }
   int64_t parity(int64_t y) const { return (y + first_row) & 1; }
-  int64_t row(int64_t y) const { return (y + 1) * stride; }
+  int64_t row(int64_t y) const { return (y + 1) * stride(); }
   int64_t index(int64_t y, int64_t x) const {
     return row(y) + ((x & 1) ^ parity(y)) * colour + x / 2;
   }
@@ -37,9 +37,8 @@ inline int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1)
 // The points of a single row are shifted by one, so that coarse points are red there, too.
 inline Grid make_grid(int64_t h, int64_t w, bool top, bool bottom, bool left, bool right) {
   const int64_t half = (w + 1) / 2;
-  const int64_t stride = round_up(half + 1, kRowUnit);
-  return {h,      w,   h == 1 ? 1 : 0, round_up(half, kLanes<float>), stride, (h + 2) * stride,
-          top, bottom, left,           right};
+  const int64_t span = round_up(half, kLanes<float>), colour = round_up(half + 1, kRowUnit);
+  return {h, w, h == 1 ? 1 : 0, span, colour, top, bottom, left, right};
 }
 
 // Coarse point i lies on fine point 2 i + 1. A grid that is one row high is coarsened along it.

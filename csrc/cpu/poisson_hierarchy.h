@@ -37,15 +37,13 @@ void fill_degrees(const Grid& g, T across, const T* leak, T* inverse, T* degree)
   for (int64_t y = 0; y < g.h; ++y) {
     const int vertical = 2 - (g.top && y == 0) - (g.bottom && y == g.h - 1);
     const T full = T{2} + across * static_cast<T>(vertical);
-    for (int64_t start = g.row(y); start < g.size(); start += g.colour) {
-      for_each_vector<T>(g.span, [=](int64_t k) {
-        const int64_t at = start + k;
-        const auto is_unknown = load(inverse + at) > Vector<T>{};
-        const Vector<T> value = full + load(leak + at);
-        if (degree != nullptr) store(degree + at, is_unknown ? value : Vector<T>{});
-        store(inverse + at, is_unknown ? inverse_of(value) : Vector<T>{});
-      });
-    }
+    const int64_t row = g.row(y);
+    for_each_vector<T>(g.both(), [=](int64_t k) {
+      const auto is_unknown = load(inverse + row + k) > Vector<T>{};
+      const Vector<T> value = full + load(leak + row + k);
+      if (degree != nullptr) store(degree + row + k, is_unknown ? value : Vector<T>{});
+      store(inverse + row + k, is_unknown ? inverse_of(value) : Vector<T>{});
+    });
     const auto correct = [=](int64_t x) {
       const int horizontal = 2 - (g.left && x == 0) - (g.right && x == g.w - 1);
       const int64_t at = g.index(y, x);
@@ -73,7 +71,7 @@ bool coarsen_mask(const Grid& g, const T* inverse, const Grid& coarse, T* line, 
       const auto is_free = [&](int64_t at) { return black[at] > T{0} ? 1 : 0; };
       int free_neighbours = is_free(x) + (is_free(x + 1) | (x == coarse.w - 1 ? beyond_last : 0));
       if (g.h > 1) {
-        free_neighbours += is_free(x - g.stride) + (below | is_free(x + g.stride));
+        free_neighbours += is_free(x - g.stride()) + (below | is_free(x + g.stride()));
       } else {
         free_neighbours *= 2;  // along a single row both neighbours are needed
       }
@@ -118,7 +116,7 @@ template <class T>
 void coarse_leaks(const Grid& g, const T* inverse, const T* leak, int64_t y, int64_t count,
                   T* line) {
   using V = Vector<T>;
-  const int64_t centre = g.row(2 * y + 1), down = g.stride, black = g.colour;
+  const int64_t centre = g.row(2 * y + 1), down = g.stride(), black = g.colour;
   const bool has_below = 2 * y + 2 < g.h;
   const bool above_is_free = y == 0 && g.top, below_is_free = 2 * y + 3 >= g.h && g.bottom;
   const V hole = broadcast(static_cast<T>(kHoleLeak)), none{};

@@ -21,7 +21,7 @@ struct CorrectionSum {
   Vector<T> most{};
   double product = 0.0;
 
-  void operator()(int64_t y) {
+  SSAD_INLINE void operator()(int64_t y) {
     const T* r = s.r();
     const T* z = s.z();
     product += sum_row<T>(s.grid(), y, [&](int64_t k) {
@@ -35,14 +35,13 @@ struct CorrectionSum {
 
 // r -= alpha q in row y
 template <class T>
-void step_residual(const Workspace<T>& s, T alpha, int64_t y) {
+SSAD_INLINE void step_residual(const Workspace<T>& s, T alpha, int64_t y) {
   T* r = s.r();
   const T* q = s.q;
-  for (int64_t start = s.grid().row(y); start < s.grid().size(); start += s.grid().colour) {
-    for_each_vector<T>(s.grid().span, [=](int64_t k) {
-      store(r + start + k, load(r + start + k) - alpha * load(q + start + k));
-    });
-  }
+  const int64_t row = s.grid().row(y);
+  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+    store(r + row + k, load(r + row + k) - alpha * load(q + row + k));
+  });
 }
 
 // r -= alpha q, then z = M r.
@@ -65,18 +64,17 @@ Correction precondition(const Workspace<T>& s, T alpha) {
 
 // x += alpha p in row y, and after that p = z + beta p.
 template <class T>
-void turn_direction(const Workspace<T>& s, T alpha, T beta, int64_t y) {
+SSAD_INLINE void turn_direction(const Workspace<T>& s, T alpha, T beta, int64_t y) {
   T* x = s.x;
   T* p = s.p;
   const T* z = s.z();
-  for (int64_t start = s.grid().row(y); start < s.grid().size(); start += s.grid().colour) {
-    for_each_vector<T>(s.grid().span, [=](int64_t k) {
-      const int64_t at = start + k;
-      const Vector<T> direction = load(p + at);
-      store(x + at, load(x + at) + alpha * direction);
-      store(p + at, load(z + at) + beta * direction);
-    });
-  }
+  const int64_t row = s.grid().row(y);
+  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+    const int64_t at = row + k;
+    const Vector<T> direction = load(p + at);
+    store(x + at, load(x + at) + alpha * direction);
+    store(p + at, load(z + at) + beta * direction);
+  });
 }
 
 // Conjugate gradients, preconditioned by a V-cycle. x follows a step behind: it is due when p is

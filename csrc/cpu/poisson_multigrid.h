@@ -10,7 +10,7 @@ namespace ssad::SSAD_LEVEL {
 
 // Solves for the points of one colour in a row, given the other one.
 template <class T>
-void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* inverse, T* u) {
+SSAD_INLINE void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* inverse, T* u) {
   f = row_of_colour(g, y, colour, f);
   inverse = row_of_colour(g, y, colour, inverse);
   T* own = row_of_colour(g, y, colour, u);
@@ -21,7 +21,7 @@ void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* in
 
 // The same for red points where the black ones are zero.
 template <class T>
-void relax_red_from_zero(const Grid& g, int64_t y, const T* f, const T* inverse, T* u) {
+SSAD_INLINE void relax_red_from_zero(const Grid& g, int64_t y, const T* f, const T* inverse, T* u) {
   const int64_t row = g.row(y);
   for_each_vector<T>(g.span, [=](int64_t k) {
     store(u + row + k, load(f + row + k) * load(inverse + row + k));
@@ -31,7 +31,7 @@ void relax_red_from_zero(const Grid& g, int64_t y, const T* f, const T* inverse,
 // After a red and then a black half sweep from zero the black points have no residual, and the red
 // ones that of the black update: the sum of their neighbours.
 template <class T>
-void residual_row(const Grid& g, int64_t y, const T* u, const T* inverse, T* line) {
+SSAD_INLINE void residual_row(const Grid& g, int64_t y, const T* u, const T* inverse, T* line) {
   inverse += g.row(y);
   for_each_sum(g, y, 0, u, [=](int64_t k, Vector<T> sum) {
     store(line + k, load(inverse + k) > Vector<T>{} ? sum : Vector<T>{});
@@ -46,25 +46,13 @@ void residual_row(const Grid& g, int64_t y, const T* u, const T* inverse, T* lin
   if (g.right && g.w & 1) line[g.w / 2] *= T{2};
 }
 
-// The halves of `line`, whole vectors by x, go to the colours of a coarse row.
-template <class T, class Dense>
-void split_vectors(const Grid& g, int64_t y, T* plane, Dense dense) {
-  T* even = row_of<0>(g, y, plane);
-  T* odd = row_of<1>(g, y, plane);
-  for_each_vector<T>(g.span, [=](int64_t k) {
-    const Vector<T> a = dense(2 * k), b = dense(2 * k + kLanes<T>);
-    store(even + k, evens<T>(a, b));
-    store(odd + k, odds<T>(a, b));
-  });
-}
-
 // Coarse row y from the residuals of the three fine rows around it.
 template <class T>
-void restrict_row(const Grid& coarse, int64_t y, const T* above, const T* centre, const T* below,
+SSAD_INLINE void restrict_row(const Grid& coarse, int64_t y, const T* above, const T* centre, const T* below,
                   T* f) {
   split_vectors(coarse, y, f, [=](int64_t k) {
-    return restricted(load(centre + k), load(above + k), load_next(above + k), load(below + k),
-                      load_next(below + k));
+    return restricted(load(centre + k), load(above + k), load(above + k + 1), load(below + k),
+                      load(below + k + 1));
   });
 }
 
@@ -112,7 +100,7 @@ void cycle_down(const Hierarchy<T>& m, int level, BeforeRow before_row) {
 
 // A coarse row by x, with what interpolation finds beside it.
 template <class T>
-void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y, const T* coarse_u,
+SSAD_INLINE void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y, const T* coarse_u,
                             T* line) {
   const T* even = row_of<0>(coarse, y, coarse_u);
   const T* odd = row_of<1>(coarse, y, coarse_u);
@@ -127,7 +115,7 @@ void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y, const 
 
 // Adds the coarse correction to the red points of a row; term: offset in the row -> vector.
 template <class T, class Term>
-void correct_row(const Grid& g, int64_t y, const T* inverse, T* u, Term term) {
+SSAD_INLINE void correct_row(const Grid& g, int64_t y, const T* inverse, T* u, Term term) {
   const int64_t row = g.row(y);
   for_each_vector<T>(g.span, [&](int64_t k) {
     const Vector<T> sum = load(u + row + k) + term(k);
@@ -137,19 +125,10 @@ void correct_row(const Grid& g, int64_t y, const T* inverse, T* u, Term term) {
 
 // Between two coarse rows.
 template <class T>
-void correct_from(const Grid& g, int64_t y, const T* inverse, const T* upper, const T* lower,
-                  T* u) {
-  Vector<T> before = load(upper - kLanes<T>) + load(lower - kLanes<T>);
-  correct_row(g, y, inverse, u, [=](int64_t k) mutable {
-    const Vector<T> here = load(upper + k) + load(lower + k);
-    Vector<T> beside;
-    if constexpr (kVectorBytes == 16) {
-      beside = load(upper + k - 1) + load(lower + k - 1);
-    } else {
-      beside = shifted<-1, T>(upper, before, here, here);
-    }
-    before = here;
-    return T{0.25} * (beside + here);
+SSAD_INLINE void correct_from(const Grid& g, int64_t y, const T* inverse, const T* upper,
+                              const T* lower, T* u) {
+  correct_row(g, y, inverse, u, [=](int64_t k) {
+    return interpolated(load(upper + k - 1), load(upper + k), load(lower + k - 1), load(lower + k));
   });
 }
 

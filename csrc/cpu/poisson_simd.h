@@ -9,6 +9,9 @@
 
 namespace ssad::SSAD_LEVEL {
 
+// For what runs once per row: a call would cost as much as the row.
+#define SSAD_INLINE inline __attribute__((always_inline))
+
 // Whole vectors of the level's width. Arithmetic and comparisons are the operators of GCC and clang
 // for vectors; what follows is what these lack.
 #if defined(__AVX512F__)
@@ -61,27 +64,6 @@ template <int kFirst, class V, int... kLane>
 V zipped(V a, V b, std::integer_sequence<int, kLane...>) {
   constexpr int kCount = sizeof...(kLane);
   return __builtin_shufflevector(a, b, (kFirst + kLane / 2 + (kLane & 1) * kCount)...);
-}
-
-// The vector that starts kShift = -1 or 1 elements after `at`, where `here` is the one at it and
-// `before` and `after` are those beside. A load across two vectors would have to wait for stores to
-// them; SSE2 has no better way.
-template <int kShift, class T>
-Vector<T> shifted(const T* at, Vector<T> before, Vector<T> here, Vector<T> after) {
-  if constexpr (kVectorBytes == 16) {
-    return load(at + kShift);
-  } else if constexpr (kShift > 0) {
-    return picked<1, 1>(here, after, Lanes<T>{});
-  } else {
-    return picked<static_cast<int>(kLanes<T>) - 1, 1>(before, here, Lanes<T>{});
-  }
-}
-
-// The vector one element after `at`.
-template <class T>
-Vector<T> load_next(const T* at) {
-  const Vector<T> here = load(at);
-  return shifted<1, T>(at, here, here, load(at + kLanes<T>));
 }
 
 template <class T>

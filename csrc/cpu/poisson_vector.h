@@ -13,7 +13,7 @@ namespace ssad::SSAD_LEVEL {
 // depends on the grid alone, and large planes lose no digits.
 
 template <class T, class Body>
-void for_each_vector(int64_t count, Body body) {
+SSAD_INLINE void for_each_vector(int64_t count, Body body) {
   for (int64_t k = 0; k < count; k += kLanes<T>) body(k);
 }
 
@@ -23,26 +23,25 @@ T* row_of_colour(const Grid& g, int64_t y, int64_t colour, T* plane) {
   return plane + colour * g.colour + g.row(y);
 }
 
-// term: (colour, offset of the vector) -> vector
+// As split_row, of a row that dense(x) gives by whole vectors.
+template <class T, class Dense>
+SSAD_INLINE void split_vectors(const Grid& g, int64_t y, T* plane, Dense dense) {
+  T* even = row_of<0>(g, y, plane);
+  T* odd = row_of<1>(g, y, plane);
+  for_each_vector<T>(g.span, [=](int64_t k) {
+    const Vector<T> a = dense(2 * k), b = dense(2 * k + kLanes<T>);
+    store(even + k, evens<T>(a, b));
+    store(odd + k, odds<T>(a, b));
+  });
+}
+
+// term: (offset in the plane) -> vector
 template <class T, class Term>
-double sum_row(const Grid& g, int64_t y, Term term) {
+SSAD_INLINE double sum_row(const Grid& g, int64_t y, Term term) {
   Vector<T> sum{};
-  for (int64_t start = g.row(y); start < g.size(); start += g.colour) {
-    for_each_vector<T>(g.span, [&](int64_t k) { sum += term(start + k); });
-  }
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.both(), [&](int64_t k) { sum += term(row + k); });
   return static_cast<double>(sum_of_lanes<T>(sum));
-}
-
-template <class T, class Term>
-double sum_rows(const Grid& g, Term term) {
-  double total = 0.0;
-  for (int64_t y = 0; y < g.h; ++y) total += sum_row<T>(g, y, term);
-  return total;
-}
-
-template <class T>
-double dot(const Grid& g, const T* a, const T* b) {
-  return sum_rows<T>(g, [=](int64_t k) { return load(a + k) * load(b + k); });
 }
 
 template <class T>
@@ -52,33 +51,22 @@ T largest(const Grid& g, const T* a) {
   return largest_lane<T>(most);
 }
 
-// body: (offset of the vector in the row, sum of its points' neighbours), see neighbours()
-template <int kShift, class T, class Body>
-void for_each_sum(const T* other, int64_t stride, int64_t span, Body body) {
-  Vector<T> before = load(other - kLanes<T>), here = load(other);
-  for (int64_t k = 0; k < span; k += kLanes<T>) {
-    const Vector<T> after = load(other + k + kLanes<T>);
-    const Vector<T> beside = shifted<kShift, T>(other + k, before, here, after);
-    body(k, (here + beside) + (load(other + k - stride) + load(other + k + stride)));
-    before = here;
-    here = after;
-  }
-}
-
-// The same for the points of a colour in row y of a plane.
+// For the points of a colour in row y of a plane; body: (offset in the row, sum of their
+// neighbours), see neighbours().
 template <class T, class Body>
-void for_each_sum(const Grid& g, int64_t y, int64_t colour, const T* plane, Body body) {
-  const T* other = row_of_colour(g, y, 1 - colour, plane);
-  if (shift_of(g, y, colour) < 0) {
-    for_each_sum<-1>(other, g.stride, g.span, body);
-  } else {
-    for_each_sum<1>(other, g.stride, g.span, body);
-  }
+SSAD_INLINE void for_each_sum(const Grid& g, int64_t y, int64_t colour, const T* plane, Body body) {
+  const T* here = row_of_colour(g, y, 1 - colour, plane);
+  const T* beside = here + shift_of(g, y, colour);
+  const T* above = here - g.stride();
+  const T* below = here + g.stride();
+  for_each_vector<T>(g.span, [&](int64_t k) {
+    body(k, (load(here + k) + load(beside + k)) + (load(above + k) + load(below + k)));
+  });
 }
 
 // Row y of A p, handed to `take` by (offset in the plane, vector).
 template <class T, class Take>
-void laplacian_row(const Grid& g, int64_t y, const T* degree, const T* p, Take take) {
+SSAD_INLINE void laplacian_row(const Grid& g, int64_t y, const T* degree, const T* p, Take take) {
   for (int64_t colour = 0; colour < 2; ++colour) {
     const int64_t start = colour * g.colour + g.row(y);
     for_each_sum(g, y, colour, p, [&](int64_t k, Vector<T> around) {
@@ -90,7 +78,7 @@ void laplacian_row(const Grid& g, int64_t y, const T* degree, const T* p, Take t
 
 // q = A p in row y; returns its part of p . A p.
 template <class T>
-double apply_row(const Grid& g, int64_t y, const T* degree, const T* p, T* q) {
+SSAD_INLINE double apply_row(const Grid& g, int64_t y, const T* degree, const T* p, T* q) {
   Vector<T> sum{};
   laplacian_row(g, y, degree, p, [&](int64_t at, Vector<T> value) {
     store(q + at, value);

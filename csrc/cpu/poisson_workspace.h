@@ -48,7 +48,10 @@ struct Outcome {
 // For a full mask: neither b nor u have a mean, and rounding shall not give them one.
 template <class T>
 void remove_mean(const Workspace<T>& s, T* plane) {
-  const double sum = sum_rows<T>(s.grid(), [=](int64_t k) { return load(plane + k); });
+  double sum = 0.0;
+  for (int64_t y = 0; y < s.grid().h; ++y) {
+    sum += sum_row<T>(s.grid(), y, [=](int64_t at) { return load(plane + at); });
+  }
   const Vector<T> mean = broadcast(static_cast<T>(sum / static_cast<double>(s.unknowns)));
   const T* inverse = s.mask.inverse[0];
   for_each_vector<T>(s.grid().size(), [=](int64_t k) {
