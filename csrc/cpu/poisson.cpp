@@ -23,8 +23,7 @@ Outcome solve_plane(const PoissonProblem& problem, const Workspace<T>& s, const 
                     T offset, T* residual) {
   const Outcome outcome = solve(s, problem.options);
   const auto unscale = static_cast<T>(1.0 / outcome.scale);
-  s.box.step_x == 1 ? store_plane<1>(s, plane, unscale, offset)
-                    : store_plane<0>(s, plane, unscale, offset);
+  store_plane(s, plane, unscale, offset);
   *residual = largest_residual(s) * unscale;
   return outcome;
 }
@@ -49,9 +48,8 @@ void solve_sample(void* context, int64_t worker, int64_t i) {
     problem.iterations[c] = 0;
     *residual = T{0};
     if (!any) continue;
-    const bool dense = s.box.step_x == 1;
-    const T offset = dense ? typical_value<1>(s, plane) : typical_value<0>(s, plane);
-    if (!(dense ? load_plane<1>(s, plane, offset) : load_plane<0>(s, plane, offset))) {
+    const T offset = typical_value(s, plane);
+    if (!load_plane(s, plane, offset)) {
       store_not_a_number(s.box, plane);
       problem.status[c] = kNotFinite;
       *residual = not_a_number<T>();

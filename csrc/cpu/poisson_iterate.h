@@ -8,36 +8,117 @@
 
 namespace ssad::SSAD_LEVEL {
 
-// Conjugate gradients, preconditioned by a V-cycle. An iteration ends with a new x.
+// What the cycle made of the residual.
+struct Correction {
+  double largest;  // of z
+  double product;  // z . r
+};
+
+// Sums up the rows of z as they come.
+template <class T>
+struct CorrectionSum {
+  const Workspace<T>& s;
+  Vector<T> most{};
+  double product = 0.0;
+
+  SSAD_INLINE void operator()(int64_t y) {
+    const T* r = s.r();
+    const T* z = s.z();
+    product += sum_row<T>(s.grid(), y, [&](int64_t k) {
+      most = larger_size<T>(most, load(z + k));
+      return load(r + k) * load(z + k);
+    });
+  }
+
+  Correction result() const { return {static_cast<double>(largest_lane<T>(most)), product}; }
+};
+
+// r -= alpha q in row y
+template <class T>
+SSAD_INLINE void step_residual(const Workspace<T>& s, T alpha, int64_t y) {
+  T* r = s.r();
+  const T* q = s.q;
+  const int64_t row = s.grid().row(y);
+  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+    store(r + row + k, load(r + row + k) - alpha * load(q + row + k));
+  });
+}
+
+// r -= alpha q, then z = M r.
+template <class T>
+Correction precondition(const Workspace<T>& s, T alpha) {
+  CorrectionSum<T> sum{s};
+  const auto step = [&](int64_t y) { step_residual(s, alpha, y); };
+  if (!s.box.is_full) {
+    v_cycle(s.mask, step, [&](int64_t y) { sum(y); });
+  } else {
+    const auto nothing = [](int64_t) {};
+    for (int64_t y = 0; y < s.grid().h; ++y) step(y);
+    remove_mean(s, s.r());
+    v_cycle(s.mask, nothing, nothing);
+    remove_mean(s, s.z());
+    for (int64_t y = 0; y < s.grid().h; ++y) sum(y);
+  }
+  return sum.result();
+}
+
+// x += alpha p in row y, and after that p = z + beta p.
+template <class T>
+SSAD_INLINE void turn_direction(const Workspace<T>& s, T alpha, T beta, int64_t y) {
+  T* x = s.x;
+  T* p = s.p;
+  const T* z = s.z();
+  const int64_t row = s.grid().row(y);
+  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+    const int64_t at = row + k;
+    const Vector<T> direction = load(p + at);
+    store(x + at, load(x + at) + alpha * direction);
+    store(p + at, load(z + at) + beta * direction);
+  });
+}
+
+// Conjugate gradients, preconditioned by a V-cycle. x follows a step behind: it is due when p is
+// read next.
 template <class T>
 Outcome solve_multigrid(const Workspace<T>& s, double tol, double rtol, int64_t max_iterations) {
   const Grid& g = s.grid();
   std::memcpy(s.r(), s.b, static_cast<size_t>(g.size()) * sizeof(T));
   std::memset(s.p, 0, static_cast<size_t>(g.size()) * sizeof(T));
+  std::memset(s.q, 0, static_cast<size_t>(g.size()) * sizeof(T));
   double rz_before = 1.0, limit = tol;
+  T alpha{0};
+  const auto finish = [&](bool is_converged, int64_t iteration) {
+    for (int64_t y = 0; y < g.h; ++y) turn_direction(s, alpha, T{0}, y);
+    return Outcome{is_converged, iteration};
+  };
   for (int64_t iteration = 0;; ++iteration) {
-    if (s.box.is_full) remove_mean(s, s.r());
-    v_cycle(s.mask, 0);
-    if (s.box.is_full) remove_mean(s, s.z());
-    const auto correction = static_cast<double>(largest(g, s.z()));
-    if (iteration == 0 && rtol * correction > limit) limit = rtol * correction;
-    if (correction <= limit) return {true, iteration};
-    if (iteration == max_iterations) return {false, iteration};
-    const double rz = dot(g, s.r(), s.z());
-    turn_direction(g, s.z(), static_cast<T>(iteration == 0 ? 0.0 : rz / rz_before), s.p);
-    rz_before = rz;
-    const double curvature = apply_laplacian(g, s.mask.degree, s.p, s.q);
-    if (!(curvature > 0.0)) return {false, iteration};
-    step(g, static_cast<T>(rz / curvature), s.p, s.q, s.x, s.r());
+    const Correction correction = precondition(s, alpha);
+    if (iteration == 0 && rtol * correction.largest > limit) limit = rtol * correction.largest;
+    if (correction.largest <= limit) return finish(true, iteration);
+    if (iteration == max_iterations) return finish(false, iteration);
+    const T beta = static_cast<T>(iteration == 0 ? 0.0 : correction.product / rz_before);
+    rz_before = correction.product;
+    double curvature = 0.0;
+    for (int64_t y = 0; y <= g.h; ++y) {
+      if (y < g.h) turn_direction(s, alpha, beta, y);
+      if (y > 0) curvature += apply_row(g, y - 1, s.mask.degree, s.p, s.q);
+    }
+    alpha = T{0};
+    if (!(curvature > 0.0)) return finish(false, iteration);
+    alpha = static_cast<T>(correction.product / curvature);
   }
 }
 
 template <class T>
 T largest_residual(const Workspace<T>& s) {
   const Grid& g = s.grid();
-  apply_laplacian(g, s.mask.degree, s.x, s.q);
-  for (int64_t k = 0; k < g.size(); ++k) s.q[k] -= s.b[k];
-  return largest(g, s.q);
+  Vector<T> most{};
+  for (int64_t y = 0; y < g.h; ++y) {
+    laplacian_row(g, y, s.mask.degree, s.x, [&](int64_t at, Vector<T> value) {
+      most = larger_size<T>(most, value - load(s.b + at));
+    });
+  }
+  return largest_lane<T>(most);
 }
 
 // A power of two near 1 / the largest |b|: as a factor it rounds nothing, and it keeps the squares
@@ -56,7 +137,9 @@ template <class T>
 Outcome solve(const Workspace<T>& s, const PoissonOptions& options) {
   const Grid& g = s.grid();
   const double scale = scale_of(s);
-  for (int64_t k = 0; k < g.size(); ++k) s.b[k] *= static_cast<T>(scale);
+  for_each_vector<T>(g.size(), [&](int64_t k) {
+    store(s.b + k, load(s.b + k) * static_cast<T>(scale));
+  });
   std::memset(s.x, 0, static_cast<size_t>(g.size()) * sizeof(T));
   const auto iterate = options.solver == kMultigrid ? solve_multigrid<T>
                        : options.solver == kSor     ? solve_sor<T>

@@ -1,267 +1,185 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "poisson_grid.h"
-#include "poisson_vector.h"
-#include "ssad/poisson.h"
+#include "poisson_hierarchy.h"
 
 namespace ssad::SSAD_LEVEL {
 
-// The coarser and coarser masks of a sample, which all its channels share, and room for one
-// V-cycle: u[level] is about inverse(A) f[level]. Planes are those of a Grid.
-template <class T>
-struct Hierarchy {
-  int levels;
-  Grid grid[kMaxLevels];
-  T* inverse[kMaxLevels];  // 1 / degree of the unknowns, 0 elsewhere
-  T* u[kMaxLevels];
-  T* f[kMaxLevels];
-  T* degree;    // of the finest level
-  T* residual;  // one colour
-  T* line[2];   // a row by x, with zeros around
-};
+// A V(1,1) cycle. Both of its halves pass over a level once: each step follows the one before it by
+// a row, so that what it reads is still in the nearest cache.
 
-// What a hole adds to the degrees around it, for each whole weight of interpolation.
-constexpr double kHoleLeak = 2.0;
-
-// Degrees of the unknowns (inverse != 0 on entry). In a grid of one row that came from a coarser
-// and coarser one, an edge across weighs `across` times one along.
+// Solves for the points of one colour in a row, given the other one.
 template <class T>
-void fill_degrees(const Grid& g, T across, const T* leak, T* inverse, T* degree) {
-  for (int64_t y = 0; y < g.h; ++y) {
-    const int vertical = 2 - (g.top && y == 0) - (g.bottom && y == g.h - 1);
-    for (int64_t x = 0; x < g.w; ++x) {
-      const int horizontal = 2 - (g.left && x == 0) - (g.right && x == g.w - 1);
-      const int64_t colour = (x & 1) ^ g.parity(y);
-      const int64_t at = g.row(y) + colour * g.colour + x / 2;
-      if (!(inverse[at] > T{0})) continue;
-      const T value = static_cast<T>(horizontal) + across * static_cast<T>(vertical) + leak[at];
-      if (degree != nullptr) degree[at] = value;
-      // A single point without edges is all that is left of an image with few boundary pixels or
-      // none. A hole in a wide image conducts about as well as one edge.
-      inverse[at] = value > T{0} ? T{1} / value : T{1};
-    }
-  }
-}
-
-// Which points of the next grid are unknowns, by row, 1 or 0; returns whether there is one.
-template <class T>
-bool coarsen_mask(const Grid& g, const T* inverse, const Grid& coarse, T* line, T* to) {
-  const T* red = inverse;
-  const T* black = inverse + g.colour;
-  bool any = false;
-  for (int64_t y = 0; y < coarse.h; ++y) {
-    const int64_t fine_y = g.h > 1 ? 2 * y + 1 : 0;
-    const int64_t here = g.row(fine_y);
-    for (int64_t x = 0; x < coarse.w; ++x) {
-      const auto is_free = [&](int64_t at) { return black[at + x] > T{0} ? 1 : 0; };
-      const int beyond = g.right && 2 * x + 1 == g.w - 1 ? 1 : 0;
-      int free_neighbours = is_free(here) + (beyond | is_free(here + 1));
-      if (g.h > 1) {
-        free_neighbours += is_free(here - g.stride) +
-                           (g.bottom && fine_y == g.h - 1 ? 1 : is_free(here + g.stride));
-      } else if (free_neighbours == 2) {
-        free_neighbours = 4;  // along a single row both neighbours are needed
-      }
-      const bool is_unknown = is_coarse_unknown(red[here + x] > T{0}, free_neighbours);
-      line[x] = is_unknown ? T{1} : T{0};
-      any |= is_unknown;
-    }
-    split_row(coarse, y, line, to);
-  }
-  return any;
-}
-
-// A hole that no coarse point sees still holds its surroundings to zero. Each of them gets a leak
-// for it, as if it had further edges to boundary pixels, and hands its leak on to coarser grids.
-template <class T>
-void coarsen_leaks(const Grid& g, const T* inverse, const T* leak, const Grid& coarse, T* line,
-                   T* to) {
-  const auto index = [&](int64_t y, int64_t x) {
-    return g.row(y) + ((x & 1) ^ g.parity(y)) * g.colour + x / 2;
-  };
-  const auto is_free = [&](int64_t y, int64_t x) {
-    if (y < 0 || y >= g.h) return y < 0 ? g.top : g.bottom;  // nothing there holds it to zero
-    if (x < 0 || x >= g.w) return x < 0 ? g.left : g.right;
-    return inverse[index(y, x)] > T{0};
-  };
-  for (int64_t y = 0; y < coarse.h; ++y) {
-    const int64_t fine_y = g.h > 1 ? 2 * y + 1 : 0;
-    for (int64_t x = 0; x < coarse.w; ++x) {
-      const int64_t fine_x = 2 * x + 1;
-      T sum{0};
-      const int64_t reach = g.h > 1 ? 1 : 0;
-      for (int64_t dy = -reach; dy <= reach; ++dy) {
-        for (int64_t dx = -1; dx <= 1; ++dx) {
-          const int64_t py = fine_y + dy, px = fine_x + dx;
-          if (py >= g.h || px >= g.w) continue;
-          const T weight = (dy == 0 ? T{1} : T{0.5}) * (dx == 0 ? T{1} : T{0.5});
-          if (is_free(py, px)) {
-            sum += weight * leak[index(py, px)];
-          } else if (is_free(py + dy, px + dx)) {
-            sum += weight * static_cast<T>(kHoleLeak);
-          }
-        }
-      }
-      line[x] = g.h > 1 ? sum : T{2} * sum;
-    }
-    split_row(coarse, y, line, to);
-  }
-}
-
-// Expects the finest grid, and inverse[0] with ones for its unknowns.
-template <class T>
-void build_hierarchy(Hierarchy<T>* m) {
-  T across{1};
-  fill_degrees(m->grid[0], across, m->f[0], m->inverse[0], m->degree);  // no leaks there
-  m->levels = 1;
-  while (can_coarsen(m->grid[m->levels - 1])) {
-    const Grid& fine = m->grid[m->levels - 1];
-    const Grid coarse = coarsened(fine);
-    const int64_t size = fine.size();
-    T* inverse = m->inverse[m->levels - 1];
-    // The planes of all levels follow one another.
-    m->inverse[m->levels] = inverse + size;
-    m->u[m->levels] = m->u[m->levels - 1] + size;
-    m->f[m->levels] = m->f[m->levels - 1] + size;
-    if (!coarsen_mask(fine, inverse, coarse, m->line[0], m->inverse[m->levels])) break;
-    if (fine.h == 1) across *= T{4};
-    T* leak = m->f[m->levels];  // free until the cycle runs
-    coarsen_leaks(fine, inverse, m->f[m->levels - 1], coarse, m->line[0], leak);
-    fill_degrees(coarse, across, leak, m->inverse[m->levels], static_cast<T*>(nullptr));
-    m->grid[m->levels++] = coarse;
-  }
-}
-
-// Half a sweep: solves for the points of one colour, given the other one.
-template <class T>
-void relax_colour(const Grid& g, const T* __restrict__ f, const T* __restrict__ inverse,
-                  int64_t colour, T* u) {
-  const T* __restrict__ other = u + (1 - colour) * g.colour;
-  T* __restrict__ own = u + colour * g.colour;
-  f += colour * g.colour;
-  inverse += colour * g.colour;
-  for (int64_t y = 0; y < g.h; ++y) {
-    const int64_t row = g.row(y), shift = shift_of(g, y, colour);
-    for (int64_t k = row; k < row + g.span; ++k) {
-      const T sum = neighbours(other, other - g.stride, other + g.stride, k, shift);
-      own[k] = relaxed(f[k], sum, inverse[k]);
-    }
-  }
+SSAD_INLINE void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* inverse, T* u) {
+  f = row_of_colour(g, y, colour, f);
+  inverse = row_of_colour(g, y, colour, inverse);
+  T* own = row_of_colour(g, y, colour, u);
+  for_each_sum(g, y, colour, u, [=](int64_t k, Vector<T> sum) {
+    store(own + k, relaxed(load(f + k), sum, load(inverse + k)));
+  });
 }
 
 // The same for red points where the black ones are zero.
 template <class T>
-void relax_red_from_zero(const Grid& g, const T* __restrict__ f, const T* __restrict__ inverse,
-                         T* __restrict__ u) {
-  const int64_t end = g.row(g.h);
-  for (int64_t k = g.row(0); k < end; ++k) u[k] = f[k] * inverse[k];
+SSAD_INLINE void relax_red_from_zero(const Grid& g, int64_t y, const T* f, const T* inverse, T* u) {
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.span, [=](int64_t k) {
+    store(u + row + k, load(f + row + k) * load(inverse + row + k));
+  });
 }
 
 // After a red and then a black half sweep from zero the black points have no residual, and the red
 // ones that of the black update: the sum of their neighbours.
 template <class T>
-void red_residual(const Grid& g, const T* __restrict__ u, const T* __restrict__ inverse,
-                  T* __restrict__ residual) {
-  const T* __restrict__ black = u + g.colour;
-  for (int64_t y = 0; y < g.h; ++y) {
-    const int64_t row = g.row(y), shift = shift_of(g, y, 0);
-    for (int64_t k = row; k < row + g.span; ++k) {
-      const T sum = neighbours(black, black - g.stride, black + g.stride, k, shift);
-      residual[k] = inverse[k] > T{0} ? sum : T{0};
-    }
-    residual[row + g.span] = T{0};  // a finer grid has left its own there
+SSAD_INLINE void residual_row(const Grid& g, int64_t y, const T* u, const T* inverse, T* line) {
+  inverse += g.row(y);
+  for_each_sum(g, y, 0, u, [=](int64_t k, Vector<T> sum) {
+    store(line + k, load(inverse + k) > Vector<T>{} ? sum : Vector<T>{});
+  });
+  // Interpolation at a natural border repeats the last coarse point instead of fading to zero, so
+  // its transpose doubles what lies there.
+  if (y & 1 || g.h == 1) return;
+  if ((y == 0 && g.top) || (y == g.h - 1 && g.bottom)) {
+    for_each_vector<T>(g.span, [=](int64_t k) { store(line + k, load(line + k) * T{2}); });
   }
-  std::memset(residual + g.row(g.h), 0, static_cast<size_t>(g.stride) * sizeof(T));
+  if (g.left) line[0] *= T{2};
+  if (g.right && g.w & 1) line[g.w / 2] *= T{2};
 }
 
-// Interpolation at a natural border repeats the last coarse point instead of fading to zero.
+// Coarse row y from the residuals of the three fine rows around it.
 template <class T>
-void double_at_natural_borders(const Grid& g, T* red) {
-  const auto double_row = [&](int64_t y) {
-    for (int64_t k = 0; k < g.span; ++k) red[g.row(y) + k] *= T{2};
-  };
-  const bool has_last_row = (g.h & 1) != 0, has_last_column = (g.w & 1) != 0;
-  if (g.top) double_row(0);
-  if (g.bottom && has_last_row) double_row(g.h - 1);
-  for (int64_t y = 0; y < g.h; y += 2) {
-    if (g.left) red[g.row(y)] *= T{2};
-    if (g.right && has_last_column) red[g.row(y) + g.w / 2] *= T{2};
-  }
+SSAD_INLINE void restrict_row(const Grid& coarse, int64_t y, const T* above, const T* centre, const T* below,
+                  T* f) {
+  split_vectors(coarse, y, f, [=](int64_t k) {
+    return restricted(load(centre + k), load(above + k), load(above + k + 1), load(below + k),
+                      load(below + k + 1));
+  });
 }
 
+// The lines hold rows of all levels: what a finer one left beyond the rows of a coarser one goes.
 template <class T>
-void restrict_residual(const Grid& g, T* red, const Grid& coarse, T* __restrict__ line, T* f) {
-  if (g.h == 1) {
-    // Edges of a coarse row weigh half as much, so its equations are multiplied by two.
-    for (int64_t x = 0; x < coarse.w; ++x) line[x] = T{2} * red[g.row(0) + x];
-    return split_row(coarse, 0, line, f);
-  }
-  double_at_natural_borders(g, red);
-  for (int64_t y = 0; y < coarse.h; ++y) {
-    const T* centre = red + g.row(2 * y + 1);
-    const T* above = centre - g.stride;
-    const T* below = centre + g.stride;
-    for (int64_t x = 0; x < coarse.w; ++x) {
-      line[x] = restricted(centre[x], above[x], above[x + 1], below[x], below[x + 1]);
-    }
-    split_row(coarse, y, line, f);
+void clear_tails(const Hierarchy<T>& m, const Grid& g, const Grid& coarse) {
+  const int64_t first = g.span < 2 * coarse.span ? g.span : 2 * coarse.span;
+  for (int i = 0; i < kLines - 1; ++i) {
+    for_each_vector<T>(3 * kRowUnit, [&](int64_t k) { store(m.line[i] + first + k, Vector<T>{}); });
   }
 }
 
-// Adds the coarse correction to the red points; `red` is room for it.
-template <class T>
-void add_correction(const Grid& g, const T* inverse, const Grid& coarse, const T* coarse_u,
-                    T* const line[2], T* __restrict__ red, T* __restrict__ u) {
-  if (g.h == 1) {
-    join_row(coarse, 0, coarse_u, red + g.row(0));
-  } else {
-    // line[y & 1] holds coarse row y; there are rows of zeros before the first and after the last.
-    std::memset(line[1], 0, static_cast<size_t>(coarse.w + 1) * sizeof(T));
-    for (int64_t y = 0; y <= coarse.h; ++y) {
-      T* lower = line[y & 1];
-      const T* upper = line[1 - (y & 1)];
-      if (y < coarse.h) {
-        join_row(coarse, y, coarse_u, lower);
-      } else {
-        std::memset(lower, 0, static_cast<size_t>(coarse.w + 1) * sizeof(T));
-      }
-      lower[coarse.w] = T{0};
-      if (2 * y < g.h) {
-        T* corners = red + g.row(2 * y);
-        for (int64_t k = 0; k < (g.w + 1) / 2; ++k) {
-          corners[k] = interpolated(upper[k - 1], upper[k], lower[k - 1], lower[k]);
-        }
-      }
-      if (y < coarse.h) {
-        std::memcpy(red + g.row(2 * y + 1), lower, static_cast<size_t>(coarse.w) * sizeof(T));
-      }
-    }
-    double_at_natural_borders(g, red);
-  }
-  const int64_t end = g.row(g.h);
-  for (int64_t k = g.row(0); k < end; ++k) u[k] = inverse[k] > T{0} ? u[k] + red[k] : T{0};
-}
-
-// One symmetric V(1,1) cycle from zero. As an operator it is symmetric and positive whatever the
-// coarse masks are: the smoothing is, and the transfers are transposes of one another.
-template <class T>
-void v_cycle(const Hierarchy<T>& m, int level) {
+// Smooths from zero and restricts what is left. before_row(y) may still write row y of f.
+template <class T, class BeforeRow>
+void cycle_down(const Hierarchy<T>& m, int level, BeforeRow before_row) {
   const Grid& g = m.grid[level];
   const T* f = m.f[level];
   const T* inverse = m.inverse[level];
   T* u = m.u[level];
-  relax_red_from_zero(g, f, inverse, u);
-  relax_colour(g, f, inverse, 1, u);
-  if (level + 1 < m.levels) {
-    const Grid& coarse = m.grid[level + 1];
-    red_residual(g, u, inverse, m.residual);
-    restrict_residual(g, m.residual, coarse, m.line[0], m.f[level + 1]);
-    v_cycle(m, level + 1);
-    add_correction(g, inverse, coarse, m.u[level + 1], m.line, m.residual, u);
-    relax_colour(g, f, inverse, 1, u);
+  const bool has_coarse = level + 1 < m.levels;
+  const Grid& coarse = m.grid[has_coarse ? level + 1 : level];
+  T* coarse_f = m.f[has_coarse ? level + 1 : level];
+  if (has_coarse) clear_tails(m, g, coarse);
+  const auto line_of = [&](int64_t y) { return m.line[y & 1 ? 1 : y & 2]; };
+  for (int64_t y = 0; y < g.h + 2; ++y) {
+    if (y < g.h) {
+      before_row(y);
+      relax_red_from_zero(g, y, f, inverse, u);
+    }
+    if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
+    if (y < 2 || !has_coarse) continue;
+    residual_row(g, y - 2, u, inverse, line_of(y - 2));
+    if (y >= 4 && y % 2 == 0) {
+      restrict_row(coarse, y / 2 - 2, line_of(y - 4), m.line[1], line_of(y - 2), coarse_f);
+    }
   }
-  relax_colour(g, f, inverse, 0, u);
+  if (!has_coarse) return;
+  if (g.h == 1) {
+    // Edges of a coarse row weigh half as much, so its equations are multiplied by two.
+    split_vectors(coarse, 0, coarse_f, [=](int64_t k) { return load(m.line[0] + k) * T{2}; });
+  } else if (g.h % 2 == 0) {
+    restrict_row(coarse, coarse.h - 1, line_of(g.h - 2), m.line[1], m.zeros(), coarse_f);
+  }
+}
+
+// A coarse row by x, with what interpolation finds beside it.
+template <class T>
+SSAD_INLINE void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y, const T* coarse_u,
+                            T* line) {
+  const T* even = row_of<0>(coarse, y, coarse_u);
+  const T* odd = row_of<1>(coarse, y, coarse_u);
+  for_each_vector<T>(coarse.span, [=](int64_t k) {
+    const Vector<T> a = load(even + k), b = load(odd + k);
+    store(line + 2 * k, zip_low<T>(a, b));
+    store(line + 2 * k + kLanes<T>, zip_high<T>(a, b));
+  });
+  if (g.left) line[-1] = line[0];
+  if (g.right && g.w & 1) line[coarse.w] = line[coarse.w - 1];
+}
+
+// Adds the coarse correction to the red points of a row; term: offset in the row -> vector.
+template <class T, class Term>
+SSAD_INLINE void correct_row(const Grid& g, int64_t y, const T* inverse, T* u, Term term) {
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.span, [&](int64_t k) {
+    const Vector<T> sum = load(u + row + k) + term(k);
+    store(u + row + k, load(inverse + row + k) > Vector<T>{} ? sum : Vector<T>{});
+  });
+}
+
+// Between two coarse rows.
+template <class T>
+SSAD_INLINE void correct_from(const Grid& g, int64_t y, const T* inverse, const T* upper,
+                              const T* lower, T* u) {
+  correct_row(g, y, inverse, u, [=](int64_t k) {
+    return interpolated(load(upper + k - 1), load(upper + k), load(lower + k - 1), load(lower + k));
+  });
+}
+
+// Adds the coarse correction, if there is one, and smooths in the opposite order. after_row(y) sees
+// row y of u when it is done.
+template <class T, class AfterRow>
+void cycle_up(const Hierarchy<T>& m, int level, AfterRow after_row) {
+  const Grid& g = m.grid[level];
+  const T* f = m.f[level];
+  const T* inverse = m.inverse[level];
+  T* u = m.u[level];
+  const bool has_coarse = level + 1 < m.levels;
+  const Grid& coarse = m.grid[has_coarse ? level + 1 : level];
+  const T* coarse_u = m.u[has_coarse ? level + 1 : level];
+  if (has_coarse) clear_tails(m, g, coarse);
+  const auto correct = [&](int64_t y) {
+    T* here = m.line[(y / 2) & 1];  // holds coarse row y / 2
+    const auto straight = [=](int64_t k) { return load(here + k); };
+    if (g.h == 1) {
+      join_for_interpolation(g, coarse, 0, coarse_u, here);
+      correct_row(g, 0, inverse, u, straight);
+    } else if (y & 1) {
+      correct_row(g, y, inverse, u, straight);
+    } else {
+      const T* upper = m.line[1 - ((y / 2) & 1)];
+      const T* lower = here;
+      const bool is_last = y / 2 == coarse.h;
+      if (!is_last) join_for_interpolation(g, coarse, y / 2, coarse_u, here);
+      if (y == 0) upper = g.top ? lower : m.zeros();
+      if (is_last) lower = g.bottom ? upper : m.zeros();
+      correct_from(g, y, inverse, upper, lower, u);
+    }
+  };
+  for (int64_t y = 0; y < g.h + 2; ++y) {
+    if (y < g.h && has_coarse) correct(y);
+    if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
+    if (y < 2) continue;
+    relax_row(g, y - 2, 0, f, inverse, u);
+    after_row(y - 2);
+  }
+}
+
+// One symmetric V(1,1) cycle from zero. As an operator it is symmetric and positive whatever the
+// coarse masks are: the smoothing is, and the transfers are transposes of one another.
+template <class T, class BeforeRow, class AfterRow>
+void v_cycle(const Hierarchy<T>& m, BeforeRow before_row, AfterRow after_row) {
+  const auto nothing = [](int64_t) {};
+  cycle_down(m, 0, before_row);
+  for (int level = 1; level < m.levels; ++level) cycle_down(m, level, nothing);
+  for (int level = m.levels - 1; level > 0; --level) cycle_up(m, level, nothing);
+  cycle_up(m, 0, after_row);
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -59,24 +59,21 @@ double slowest_gap(const Workspace<T>& s) {
 
 // Half a sweep of successive over-relaxation; returns the largest change.
 template <class T>
-T over_relax_colour(const Grid& g, const T* __restrict__ b, const T* __restrict__ inverse,
-                    int64_t colour, T omega, T* x) {
-  const T* __restrict__ other = x + (1 - colour) * g.colour;
-  T* __restrict__ own = x + colour * g.colour;
-  b += colour * g.colour;
-  inverse += colour * g.colour;
-  T most{0};
+T over_relax_colour(const Grid& g, const T* b, const T* inverse, int64_t colour, T omega, T* x) {
+  Vector<T> most{};
   for (int64_t y = 0; y < g.h; ++y) {
-    const int64_t row = g.row(y), shift = shift_of(g, y, colour);
-    for (int64_t k = row; k < row + g.span; ++k) {
-      const T sum = neighbours(other, other - g.stride, other + g.stride, k, shift);
-      const T change = omega * (relaxed(b[k], sum, inverse[k]) - own[k]);
-      own[k] += change;
-      const T size = change < T{0} ? -change : change;
-      most = size > most ? size : most;
-    }
+    const T* b_row = row_of_colour(g, y, colour, b);
+    const T* inverse_row = row_of_colour(g, y, colour, inverse);
+    T* own = row_of_colour(g, y, colour, x);
+    for_each_sum(g, y, colour, x, [&](int64_t k, Vector<T> sum) {
+      const Vector<T> before = load(own + k);
+      const Vector<T> change =
+          omega * (relaxed(load(b_row + k), sum, load(inverse_row + k)) - before);
+      store(own + k, before + change);
+      most = larger_size<T>(most, change);
+    });
   }
-  return most;
+  return largest_lane<T>(most);
 }
 
 // What is left of a change c in all later sweeps, each leaving the factor 1 - gap, is c / gap at
@@ -118,13 +115,14 @@ Outcome solve_jacobi(const Workspace<T>& s, double tol, double rtol, int64_t max
   Stop<T> stop = {2.0 / (damping * slowest_gap(s)), tol, rtol};
   for (int64_t sweep = 0; sweep < max_iterations; ++sweep) {
     apply_laplacian(g, s.mask.degree, s.x, s.q);
-    T change{0};
-    for (int64_t k = 0; k < g.size(); ++k) {
-      const T step = static_cast<T>(damping) * (s.b[k] - s.q[k]) * s.mask.inverse[0][k];
-      s.x[k] += step;
-      const T size = step < T{0} ? -step : step;
-      change = size > change ? size : change;
-    }
+    Vector<T> most{};
+    for_each_vector<T>(g.size(), [&](int64_t k) {
+      const Vector<T> residual = load(s.b + k) - load(s.q + k);
+      const Vector<T> step = static_cast<T>(damping) * residual * load(s.mask.inverse[0] + k);
+      store(s.x + k, load(s.x + k) + step);
+      most = larger_size<T>(most, step);
+    });
+    const T change = largest_lane<T>(most);
     if (stop(sweep, change)) return {true, sweep + 1};
   }
   return {false, max_iterations};

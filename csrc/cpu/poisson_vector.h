@@ -10,74 +10,88 @@
 namespace ssad::SSAD_LEVEL {
 
 // Vectors over the planes of a Grid. Sums are taken row by row in T, then in double: the order
-// depends on the grid alone, and large planes lose no digits. SSAD_SUM lets the compiler keep one
-// partial sum per vector lane.
-#define SSAD_SUM _Pragma("omp simd reduction(+ : sum)")
+// depends on the grid alone, and large planes lose no digits.
 
-template <class T, class Term>
-double sum_rows(const Grid& g, Term term) {
-  double total = 0.0;
-  for (int64_t start = 0; start < g.size(); start += g.stride) {
-    T sum{0};
-    SSAD_SUM
-    for (int64_t k = start; k < start + g.span; ++k) sum += term(k);
-    total += static_cast<double>(sum);
-  }
-  return total;
+template <class T, class Body>
+SSAD_INLINE void for_each_vector(int64_t count, Body body) {
+  for (int64_t k = 0; k < count; k += kLanes<T>) body(k);
 }
 
+// Where a plane has row y of a colour.
 template <class T>
-double dot(const Grid& g, const T* a, const T* b) {
-  return sum_rows<T>(g, [=](int64_t k) { return a[k] * b[k]; });
+T* row_of_colour(const Grid& g, int64_t y, int64_t colour, T* plane) {
+  return plane + colour * g.colour + g.row(y);
+}
+
+// As split_row, of a row that dense(x) gives by whole vectors.
+template <class T, class Dense>
+SSAD_INLINE void split_vectors(const Grid& g, int64_t y, T* plane, Dense dense) {
+  T* even = row_of<0>(g, y, plane);
+  T* odd = row_of<1>(g, y, plane);
+  for_each_vector<T>(g.span, [=](int64_t k) {
+    const Vector<T> a = dense(2 * k), b = dense(2 * k + kLanes<T>);
+    store(even + k, evens<T>(a, b));
+    store(odd + k, odds<T>(a, b));
+  });
+}
+
+// term: (offset in the plane) -> vector
+template <class T, class Term>
+SSAD_INLINE double sum_row(const Grid& g, int64_t y, Term term) {
+  Vector<T> sum{};
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.both(), [&](int64_t k) { sum += term(row + k); });
+  return static_cast<double>(sum_of_lanes<T>(sum));
 }
 
 template <class T>
 T largest(const Grid& g, const T* a) {
-  T most{0};
-  for (int64_t k = 0; k < g.size(); ++k) {
-    const T size = a[k] < T{0} ? -a[k] : a[k];
-    most = size > most ? size : most;
-  }
-  return most;
+  Vector<T> most{};
+  for_each_vector<T>(g.size(), [&](int64_t k) { most = larger_size<T>(most, load(a + k)); });
+  return largest_lane<T>(most);
 }
 
-// p = z + beta p
-template <class T>
-void turn_direction(const Grid& g, const T* __restrict__ z, T beta, T* __restrict__ p) {
-  for (int64_t k = 0; k < g.size(); ++k) p[k] = z[k] + beta * p[k];
+// For the points of a colour in row y of a plane; body: (offset in the row, sum of their
+// neighbours), see neighbours().
+template <class T, class Body>
+SSAD_INLINE void for_each_sum(const Grid& g, int64_t y, int64_t colour, const T* plane, Body body) {
+  const T* here = row_of_colour(g, y, 1 - colour, plane);
+  const T* beside = here + shift_of(g, y, colour);
+  const T* above = here - g.stride();
+  const T* below = here + g.stride();
+  for_each_vector<T>(g.span, [&](int64_t k) {
+    body(k, (load(here + k) + load(beside + k)) + (load(above + k) + load(below + k)));
+  });
 }
 
-// x += alpha p, r -= alpha q
-template <class T>
-void step(const Grid& g, T alpha, const T* __restrict__ p, const T* __restrict__ q,
-          T* __restrict__ x, T* __restrict__ r) {
-  for (int64_t k = 0; k < g.size(); ++k) {
-    x[k] += alpha * p[k];
-    r[k] -= alpha * q[k];
+// Row y of A p, handed to `take` by (offset in the plane, vector).
+template <class T, class Take>
+SSAD_INLINE void laplacian_row(const Grid& g, int64_t y, const T* degree, const T* p, Take take) {
+  for (int64_t colour = 0; colour < 2; ++colour) {
+    const int64_t start = colour * g.colour + g.row(y);
+    for_each_sum(g, y, colour, p, [&](int64_t k, Vector<T> around) {
+      const int64_t at = start + k;
+      take(at, laplacian(load(degree + at), load(p + at), around));
+    });
   }
+}
+
+// q = A p in row y; returns its part of p . A p.
+template <class T>
+SSAD_INLINE double apply_row(const Grid& g, int64_t y, const T* degree, const T* p, T* q) {
+  Vector<T> sum{};
+  laplacian_row(g, y, degree, p, [&](int64_t at, Vector<T> value) {
+    store(q + at, value);
+    sum += load(p + at) * value;
+  });
+  return static_cast<double>(sum_of_lanes<T>(sum));
 }
 
 // q = A p; returns p . A p.
 template <class T>
-double apply_laplacian(const Grid& g, const T* __restrict__ degree, const T* __restrict__ p,
-                       T* __restrict__ q) {
+double apply_laplacian(const Grid& g, const T* degree, const T* p, T* q) {
   double total = 0.0;
-  for (int64_t colour = 0; colour < 2; ++colour) {
-    const T* __restrict__ other = p + (1 - colour) * g.colour;
-    const int64_t own = colour * g.colour;
-    for (int64_t y = 0; y < g.h; ++y) {
-      const int64_t row = g.row(y), shift = shift_of(g, y, colour);
-      T sum{0};
-      SSAD_SUM
-      for (int64_t k = row; k < row + g.span; ++k) {
-        const T around = neighbours(other, other - g.stride, other + g.stride, k, shift);
-        const T value = laplacian(degree[own + k], p[own + k], around);
-        q[own + k] = value;
-        sum += p[own + k] * value;
-      }
-      total += static_cast<double>(sum);
-    }
-  }
+  for (int64_t y = 0; y < g.h; ++y) total += apply_row(g, y, degree, p, q);
   return total;
 }
 

@@ -48,10 +48,16 @@ struct Outcome {
 // For a full mask: neither b nor u have a mean, and rounding shall not give them one.
 template <class T>
 void remove_mean(const Workspace<T>& s, T* plane) {
-  const double sum = sum_rows<T>(s.grid(), [=](int64_t k) { return plane[k]; });
-  const T mean = static_cast<T>(sum / static_cast<double>(s.unknowns));
+  double sum = 0.0;
+  for (int64_t y = 0; y < s.grid().h; ++y) {
+    sum += sum_row<T>(s.grid(), y, [=](int64_t at) { return load(plane + at); });
+  }
+  const Vector<T> mean = broadcast(static_cast<T>(sum / static_cast<double>(s.unknowns)));
   const T* inverse = s.mask.inverse[0];
-  for (int64_t k = 0; k < s.grid().size(); ++k) plane[k] -= inverse[k] > T{0} ? mean : T{0};
+  for_each_vector<T>(s.grid().size(), [=](int64_t k) {
+    const Vector<T> part = load(inverse + k) > Vector<T>{} ? mean : Vector<T>{};
+    store(plane + k, load(plane + k) - part);
+  });
 }
 
 inline bool any_of(const bool* mask, int64_t count, int64_t step) {
@@ -93,8 +99,7 @@ bool prepare(Workspace<T>* s, const Domain& domain, T* memory) {
   T* next = memory;
   T** const planes[] = {&s->b, &s->x, &s->p, &s->q, &m.degree};
   for (T** plane : planes) *plane = next, next += g.size();
-  m.residual = next, next += g.colour;
-  for (T*& line : m.line) line = next + kVector, next += line_size(g.w);
+  for (T*& line : m.line) line = next + kRowUnit, next += line_size(g.w);
   const int64_t levels = (memory + workspace_size(box.h, box.w) - next) / 3;
   m.inverse[0] = next;
   m.u[0] = next + levels;

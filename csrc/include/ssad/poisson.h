@@ -70,12 +70,12 @@ SSAD_HD T relaxed(T f, T neighbour_sum, T inverse_degree) {
 // residual there, and overwrites what would be interpolated to them.)
 template <class T>
 SSAD_HD T restricted(T centre, T a, T b, T c, T d) {
-  return centre + T{0.25} * ((a + b) + (c + d));
+  return centre + 0.25f * ((a + b) + (c + d));
 }
 
 template <class T>
 SSAD_HD T interpolated(T a, T b, T c, T d) {
-  return T{0.25} * ((a + b) + (c + d));
+  return 0.25f * ((a + b) + (c + d));
 }
 
 // A coarse point is an unknown if its fine point is, and at least three of that one's neighbours
