@@ -24,6 +24,7 @@ struct Arena {
 };
 
 constexpr int kBlendLines = 8;
+constexpr int64_t kMargin = 16;  // before and after a line
 
 // Scratch memory of a sample.
 template <class T>
@@ -32,7 +33,7 @@ struct BlendMemory {
   T* weight;             // (h, w): the mask's values; null where they are 1 inside, 0 elsewhere
   T* other;              // (h, w): room to erode them, for OpenCV
   bool* inside;          // (h, w): the unknowns
-  T* line[kBlendLines];  // rows, with a zero in front
+  T* line[kBlendLines];  // rows, with room around them
   int32_t *low, *high;   // (w,): bilinear resizing: between which pixels of a row,
   T* part;               // (w,): and how far
   T* workspace;          // of the iterative solvers
@@ -64,7 +65,7 @@ BlendMemory<T> lay_out(const BlendProblem& problem, const BlendPlan& plan, Arena
   if (is_opencv || !is_hard) m.weight = arena->take<T>(pixels);
   if (is_opencv) m.other = arena->take<T>(pixels);
   m.inside = arena->take<bool>(pixels);
-  for (T*& line : m.line) line = arena->take<T>(plan.w + 2 * kVector) + kVector;
+  for (T*& line : m.line) line = arena->take<T>(plan.w + 2 * kMargin) + kMargin;
   if (is_resized(plan)) {
     m.low = arena->take<int32_t>(plan.w);
     m.high = arena->take<int32_t>(plan.w);
