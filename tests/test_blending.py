@@ -10,22 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssad_kernels import Status, _backend, poisson_blend, poisson_blend_, use_backend
+from ssad_kernels import Status, _backend, poisson_blend, poisson_blend_
 from ssad_kernels._errors import FLOATS, IMAGE_DTYPES
 from ssad_kernels.testing import (
     LAYOUTS,
     blend_outcomes,
     make_images,
     make_mask,
-    samples,
-    tolerance,
     with_layout,
 )
 
 NAN, INF = float("nan"), float("inf")
 GRADIENTS = ("source", "mixed", "average", "monochrome")
 ROWS = ("sizes", "source_index", "source_box", "gradient", "source_gain", "target_gain")
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def is_reference() -> bool:
@@ -151,18 +148,6 @@ def test_any_batch(options):
     for i in range(6):
         alone = {name: value[i : i + 1] for name, value in problem.items()}
         assert same_bits(poisson_blend(**alone, **options)[0], expected[i])
-
-
-@needs_native
-@pytest.mark.skipif(not hasattr(_backend.native, "poisson_blend"), reason="not in this build")
-def test_any_number_of_threads():
-    problem = make_problem(60)
-    with use_backend("cpu"):
-        torch.set_num_threads(1)
-        expected = poisson_blend(**problem)
-        for threads in (2, 5):
-            torch.set_num_threads(threads)
-            assert same_bits(poisson_blend(**problem), expected)
 
 
 def test_kinds_of_masks():
@@ -389,34 +374,3 @@ def test_compiles_to_one_graph_with_its_gradient():
         value.backward()
         results.append((value.detach(), *(leaf.grad for leaf in leaves)))
     torch.testing.assert_close(results[1], results[0])
-
-
-@needs_native
-@pytest.mark.skipif(not hasattr(_backend.native, "poisson_blend"), reason="not in this build")
-@pytest.mark.parametrize("solver", ["multigrid", "sor", "jacobi"])
-def test_solvers_agree_and_can_fail(solver):
-    problem = make_problem()
-    with use_backend("cpu"):
-        expected = poisson_blend(**problem, tol=1e-3)
-        out = poisson_blend(**problem, tol=1e-3, solver=solver)
-        torch.testing.assert_close(out, expected, rtol=0, atol=0.01 / 255)
-        arguments = list(samples("poisson_blend")["sor"])
-        arguments[10], arguments[-1] = solver, 1
-        out, status = torch.ops.ssad_kernels.poisson_blend(*arguments)
-        assert (status == Status.NOT_CONVERGED.value).any()
-        kept = status % 16 != 0
-        assert same_bits(out[kept], arguments[0][kept])
-
-
-@needs_native
-@pytest.mark.skipif(not hasattr(_backend.native, "poisson_blend"), reason="not in this build")
-@pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
-def test_the_default_tolerance_is_a_fiftieth_of_a_level(dtype):
-    problem = make_problem(dtype=dtype)
-    problem["source"] = (problem["source"].double() * 0.9).to(dtype)
-    with use_backend("reference"):
-        expected = poisson_blend(**problem)
-    level = 1.0 if dtype == torch.uint8 else 0.1 / 255
-    with use_backend("cpu"):
-        error = (poisson_blend(**problem).double() - expected.double()).abs().max()
-    assert error <= level + tolerance("poisson_blend", dtype) * (dtype != torch.uint8)
