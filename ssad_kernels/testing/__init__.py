@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssad_kernels.testing.blending import blend_outcomes, blend_samples
 from ssad_kernels.testing.cutpaste import (
     LAWS,
     PACKED_LAWS,
@@ -28,6 +29,7 @@ __all__ = [
     "MASKS",
     "PACKED_LAWS",
     "TOLERANCES",
+    "blend_outcomes",
     "make_images",
     "make_mask",
     "outcomes",
@@ -52,6 +54,15 @@ _PIXELS = {
     torch.float64: 1e-12,
 }
 _EXACT = {torch.int64: 0.0}
+# The same for values within ±4 (blends are not clamped) and sides of 32 pixels at most; solvers
+# stop at a residual of 1e-7, and of 1e-12 in float64.
+_BLENDS = {
+    torch.uint8: 1.0,
+    torch.float16: 2.0**-9,
+    torch.bfloat16: 2.0**-6,
+    torch.float32: 5e-5,
+    torch.float64: 1e-9,
+}
 
 TOLERANCES = {
     "cut_paste": _PIXELS,
@@ -59,6 +70,8 @@ TOLERANCES = {
     "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
     "philox": _EXACT,
+    "poisson_blend": _BLENDS,
+    "poisson_blend_": _BLENDS,
     # For values of size one and sides of 16 pixels at most. Solvers count their own iterations.
     "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
@@ -72,6 +85,8 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
     "philox": philox_samples,
+    "poisson_blend": blend_samples,
+    "poisson_blend_": blend_samples,
     "poisson_solve": _poisson_samples,
     "sample_cut_paste": sample_cut_paste_samples,
 }

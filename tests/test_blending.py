@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poisson blending as an op: bits, statuses, layouts, gradients, compilation, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssad_kernels import Status, _backend, poisson_blend, poisson_blend_
+from ssad_kernels._errors import FLOATS, IMAGE_DTYPES
+from ssad_kernels.testing import (
+    LAYOUTS,
+    blend_outcomes,
+    make_images,
+    make_mask,
+    with_layout,
+)
+
+NAN, INF = float("nan"), float("inf")
+GRADIENTS = ("source", "mixed", "average", "monochrome")
+ROWS = ("sizes", "source_index", "source_box", "gradient", "source_gain", "target_gain")
+
+
+def is_reference() -> bool:
+    return _backend.native is None or _backend.active() == "reference"
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    as_bytes = [t.contiguous().flatten().view(torch.uint8).numpy() for t in (a, b)]
+    return np.array_equal(*as_bytes)
+
+
+def make_problem(
+    n: int = 6, dtype: torch.dtype = torch.float32, layout: str = "contiguous"
+) -> dict[str, Any]:
+    """Images of 19 x 17, sources of 12 x 11, masks of several families, and places."""
+    families = ("disc", "blobs", "noise", "square", "ellipses", "holes")
+    return {
+        "target": make_images(n, 3, 19, 17, dtype=dtype, layout=layout),
+        "source": make_images(n, 3, 12, 11, dtype=dtype, layout=layout, seed=1),
+        "mask": torch.stack([make_mask(families[i % 6], 12, 11, seed=i) for i in range(n)]),
+        "top_left": torch.tensor([(3, 2), (-2, 8), (7, 6), (0, 0), (11, -3), (4, 4)])[
+            torch.arange(n) % 6
+        ],
+    }
+
+
+def outcome_arguments(dtype: torch.dtype) -> tuple[dict[str, Any], Tensor]:
+    masks, (top_left, *rows), expected = blend_outcomes()
+    arguments = {
+        "target": make_images(len(masks), 3, 13, 11, dtype=dtype),
+        "source": make_images(len(masks), 3, 8, 9, dtype=dtype, seed=1),
+        "mask": masks,
+        "top_left": top_left,
+        **dict(zip(ROWS, rows, strict=True)),
+    }
+    return arguments, expected
+
+
+@pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
+@pytest.mark.parametrize("region", ["mask", "rect"])
+def test_every_status(region, dtype):
+    arguments, expected = outcome_arguments(dtype)
+    before = {name: value.clone() for name, value in arguments.items()}
+    out, status = poisson_blend(**arguments, region=region, return_status=True)
+    assert status.tolist() == expected.tolist()
+    assert all(same_bits(arguments[name], value) for name, value in before.items())
+    in_place, again = poisson_blend_(**arguments, region=region, return_status=True)
+    assert in_place is arguments["target"]
+    assert same_bits(in_place, out)
+    assert torch.equal(again, status)
+    kept = status % 16 != 0
+    assert same_bits(out[kept], before["target"][kept])
+    changed = (out != before["target"]).flatten(1).any(1)
+    # A constant does not change what it replaces by the target's larger gradients, at most.
+    assert changed[~kept].sum() >= (~kept).sum() - 1
+
+
+@pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
+@pytest.mark.parametrize("region", ["mask", "rect"])
+def test_what_is_not_unknown_keeps_its_bits(region, dtype):
+    problem = make_problem(dtype=dtype)
+    if dtype.is_floating_point:
+        problem["target"][:, 1] *= -0.0
+        problem["target"][0, 0, 0, 0] = NAN
+    out = poisson_blend(**problem, region=region)
+    canvas = torch.zeros(6, 40, 40, dtype=torch.bool)
+    for i, (top, left) in enumerate(problem["top_left"].tolist()):
+        canvas[i, top + 10 : top + 22, left + 10 : left + 21] = problem["mask"][i]
+    unknown = canvas[:, 10:29, 10:27]
+    if region == "rect":
+        for image in unknown:
+            ys, xs = (image.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
+            image[:] = False
+            image[ys[0] + 1 : ys[-1], xs[0] + 1 : xs[-1]] = True
+    outside = ~unknown[:, None].expand_as(out)
+    assert same_bits(out[outside], problem["target"][outside])
+    assert (out != problem["target"])[~outside].any()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS[:3])
+@pytest.mark.parametrize("region", ["mask", "rect"])
+@pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
+def test_a_patch_on_itself_changes_nothing(dtype, region, gradient):
+    target = make_images(6, 3, 19, 17, dtype=dtype)
+    problem = make_problem(dtype=dtype)
+    padded = torch.nn.functional.pad(target.double(), (15, 15, 15, 15)).to(dtype)
+    patches = [
+        padded[i, :, top + 15 : top + 27, left + 15 : left + 26]
+        for i, (top, left) in enumerate(problem["top_left"].tolist())
+    ]
+    problem.update(target=target, source=torch.stack(patches))
+    for mask in (problem["mask"], None):
+        out = poisson_blend(**{**problem, "mask": mask}, region=region, gradient=gradient)
+        if is_reference() and dtype.is_floating_point:  # it solves for u itself
+            torch.testing.assert_close(out, target, rtol=0, atol=1e-11)
+        else:
+            assert torch.equal(out, target)
+
+
+def test_the_whole_image_on_itself_changes_nothing():
+    target = make_images(2, 3, 9, 8)
+    place = torch.zeros(2, 2, dtype=torch.int64)
+    assert torch.equal(poisson_blend(target, target.clone(), None, place), target)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_any_layout(layout, dtype):
+    problem = make_problem(dtype=dtype)
+    expected = poisson_blend(**problem)
+    for name in ("target", "source"):
+        problem[name] = with_layout(problem[name], layout)
+    problem["mask"] = problem["mask"].mT.contiguous().mT
+    assert same_bits(poisson_blend(**problem), expected)
+    poisson_blend_(**problem)
+    assert same_bits(problem["target"], expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient": "mixed", "region": "rect"}])
+def test_any_batch(options):
+    problem = make_problem(dtype=torch.uint8)
+    expected = poisson_blend(**problem, **options)
+    for i in range(6):
+        alone = {name: value[i : i + 1] for name, value in problem.items()}
+        assert same_bits(poisson_blend(**alone, **options)[0], expected[i])
+
+
+def test_kinds_of_masks():
+    problem = make_problem(dtype=torch.uint8)
+    hard = problem["mask"]
+    expected = poisson_blend(**problem)
+    floats = hard[:, None].float(), hard.double() * 8 - 1, hard.half()
+    for mask in (hard[:, None], hard.byte() * 255, *floats):
+        assert torch.equal(poisson_blend(**{**problem, "mask": mask}), expected)
+
+
+def test_gradients_by_name_and_by_code():
+    problem = make_problem(n=4)
+    codes = torch.tensor([3, 1, 0, 2])
+    out = poisson_blend(**problem, gradient=codes)
+    for i, code in enumerate(codes.tolist()):
+        named = poisson_blend(**problem, gradient=GRADIENTS[code])
+        assert same_bits(out[i], named[i])
+
+
+def test_gains():
+    problem = make_problem(n=4, dtype=torch.float64)
+    gains = torch.tensor([0.5, 1.0, -2.0, 0.0])
+    options: dict[str, Any] = {"gradient": "average", "tol": 1e-6}
+    out = poisson_blend(**problem, source_gain=gains, target_gain=2.0, **options)
+    for i, gain in enumerate(gains.tolist()):
+        single = poisson_blend(**problem, source_gain=gain, target_gain=gains * 0 + 2, **options)
+        assert same_bits(single[i], out[i])
+    scaled = {**problem, "source": problem["source"] * gains[:, None, None, None].double()}
+    by_hand = poisson_blend(**scaled, target_gain=2.0, **options)
+    torch.testing.assert_close(by_hand, out, rtol=0, atol=1e-7)
+
+
+def test_sources_are_looked_up_and_boxes_are_cut():
+    problem = make_problem(dtype=torch.uint8)
+    index = torch.tensor([5, 0, 0, 3, 2, 1])
+    looked_up = {**problem, "source": problem["source"][index]}
+    expected = poisson_blend(**looked_up)
+    assert torch.equal(poisson_blend(**problem, source_index=index), expected)
+    larger = torch.nn.functional.pad(problem["source"], (4, 3, 2, 5))
+    box = torch.tensor([2, 4, 12, 11]).expand(6, 4)
+    got = poisson_blend(**{**problem, "source": larger}, source_index=index, source_box=box)
+    assert torch.equal(got, expected)
+    sizes = torch.tensor([12, 11]).expand(6, 2)
+    padded = torch.nn.functional.pad(problem["source"], (0, 4, 0, 5))
+    mask = torch.nn.functional.pad(problem["mask"], (0, 6, 0, 1), value=True)
+    got = poisson_blend(
+        **{**problem, "source": padded, "mask": mask}, source_index=index, sizes=sizes
+    )
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_a_source_may_share_memory_with_the_target(dtype):
+    images = make_images(3, 3, 19, 17, dtype=dtype)
+    boxes = torch.tensor([(0, 0, 8, 7), (3, 2, 9, 9), (11, 5, 8, 7)])
+    places = torch.tensor([(2, 3), (5, 5), (0, 0)])
+    index = torch.tensor([1, 1, 0])
+    arguments = {"source_box": boxes, "source_index": index}
+    expected = poisson_blend(images, images.clone(), None, places, **arguments)
+    poisson_blend_(images, images, None, places, **arguments)
+    assert same_bits(images, expected)
+
+
+def test_results_of_uint8_are_rounded_once_and_clamped():
+    problem = make_problem(dtype=torch.uint8)
+    exact = poisson_blend(
+        **{**problem, "target": problem["target"].double(), "source": problem["source"].double()},
+        source_gain=1.5,
+        tol=1e-6,
+    )
+    assert exact.min() < 0
+    assert exact.max() > 255
+    got = poisson_blend(**problem, source_gain=1.5, tol=1e-3)
+    error = (got.double() - exact.clamp(0, 255)).abs()
+    assert error.max() < 0.51
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_values_that_do_not_matter_may_be_anything(bad):
+    problem = make_problem(n=1)
+    problem["mask"] = make_mask("square", 12, 11)[None]
+    place = problem["top_left"]
+    expected = poisson_blend(**problem)
+    odd = {name: value.clone() for name, value in problem.items()}
+    odd["target"][:, :, 5:10, 5:10] = bad  # inside the mask
+    odd["target"][:, :, 0, 0] = bad  # far from it
+    assert same_bits(poisson_blend(**odd, return_status=True)[0][:, :, 1:], expected[:, :, 1:])
+    for gradient in ("mixed", "average"):
+        out, status = poisson_blend(**odd, gradient=gradient, return_status=True)
+        assert int(status) == Status.NOT_FINITE
+        assert same_bits(out, odd["target"])
+    odd = {name: value.clone() for name, value in problem.items()}
+    odd["target"][0, 1, 2 + int(place[0, 0]), int(place[0, 1])] = bad  # a neighbour of the mask
+    assert poisson_blend(**odd, return_status=True)[1].tolist() == [Status.NOT_FINITE]
+    odd = {name: value.clone() for name, value in problem.items()}
+    odd["source"][0, 2, 6, 6] = bad
+    out, status = poisson_blend(**odd, return_status=True)
+    assert status.tolist() == [Status.NOT_FINITE]
+    assert same_bits(out, odd["target"])
+
+
+def test_a_mask_that_is_nan_matters_where_the_patch_is():
+    problem = make_problem(n=2)
+    problem["mask"] = problem["mask"].float()
+    problem["mask"][0, 5, 5] = problem["mask"][1, 0, 0] = NAN  # the second beyond the image
+    assert poisson_blend(**problem, return_status=True)[1].tolist() == [5, 16]
+
+
+def test_an_all_nan_mask_is_empty():
+    problem = make_problem(n=1)
+    problem["mask"] = torch.full((1, 12, 11), NAN)
+    assert poisson_blend(**problem, return_status=True)[1].tolist() == [Status.EMPTY]
+
+
+def test_strict():
+    problem = make_problem()
+    assert poisson_blend(**problem, strict=True).shape == problem["target"].shape
+    problem["mask"][4] = False
+    message = "^poisson_blend: 1 of 6 samples not applied, first 4: EMPTY$"
+    with pytest.raises(RuntimeError, match=message):
+        poisson_blend(**problem, strict=True)
+
+
+def test_no_sources_at_all():
+    problem = make_problem(n=2)
+    problem["source"] = problem["source"][:0]
+    index = torch.zeros(2, dtype=torch.int64)
+    out, status = poisson_blend(**problem, source_index=index, return_status=True)
+    assert status.tolist() == [Status.NO_PLACE] * 2
+    assert torch.equal(out, problem["target"])
+
+
+SMALL = {
+    "source_box": torch.tensor([[0, 1, 4, 3]]),
+    "sizes": torch.tensor([[4, 4]]),
+    "source_gain": 0.8,
+    "target_gain": torch.tensor([1.1]),
+}
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("region", ["mask", "rect", "whole"])
+def test_gradients(region, gradient):
+    target = torch.rand(1, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    source = torch.rand(1, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[0.3, 1.0, 0.0, 0.7], [0.9, 1.0, 0.5, 1.0]]).repeat(2, 1)[None]
+    options: dict[str, Any] = {**SMALL, "region": region}
+    place = torch.tensor([[1, 2]])
+    if region == "whole":
+        mask, place = None, torch.tensor([[0, 0]])
+        options |= {"region": "mask", "sizes": torch.tensor([[5, 5]])}
+
+    def blend(target: Tensor, source: Tensor) -> Tensor:
+        return poisson_blend(target, source, mask, place, gradient=gradient, tol=1e-9, **options)
+
+    assert torch.autograd.gradcheck(blend, (target, source), fast_mode=True)
+    assert torch.autograd.gradgradcheck(blend, (target, source), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS[:3], ids=str)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_in_other_dtypes(gradient, dtype):
+    problem, weight = make_problem(dtype=dtype), torch.randn(6, 3, 19, 17)
+    problem["source"] = problem["source"] * 0.9  # no ties
+    found = []
+    for compute in (dtype, torch.float64):
+        leaves = [
+            problem[name].detach().to(compute).requires_grad_() for name in ("target", "source")
+        ]
+        out = poisson_blend(*leaves, problem["mask"], problem["top_left"], gradient=gradient)
+        (out * weight.to(compute)).sum().backward()
+        found.append([leaf.grad.double() for leaf in leaves])
+    share = {torch.float16: 2.0**-9, torch.bfloat16: 2.0**-6}.get(dtype, 1e-4)
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=share * want.abs().max().item())
+
+
+def test_samples_that_are_not_applied_have_the_gradient_of_a_copy():
+    arguments, expected = outcome_arguments(torch.float32)
+    target, source = (arguments[name].requires_grad_() for name in ("target", "source"))
+    weight = torch.randn(target.shape)
+    (poisson_blend(**arguments) * weight).sum().backward()
+    kept = expected % 16 != 0
+    assert torch.equal(target.grad[kept], weight[kept])
+    assert target.grad.isfinite().all()
+    assert source.grad.isfinite().all()
+
+
+def test_what_is_not_finite_does_not_spoil_other_gradients():
+    problem = make_problem(n=3)
+    problem["source"][0, 0, 6, 5] = NAN
+    target, source = (problem[name].requires_grad_() for name in ("target", "source"))
+    out, status = poisson_blend(**problem, gradient="mixed", return_status=True)
+    assert int(status[0]) == Status.NOT_FINITE
+    out[:, :, :].nan_to_num().sum().backward()
+    assert target.grad.isfinite().all()
+    assert not source.grad[0].any()
+
+
+@pytest.mark.parametrize("needs", [(True, False), (False, True)])
+def test_gradients_of_one_input_alone(needs):
+    problem = make_problem(n=2)
+    for name, need in zip(("target", "source"), needs, strict=True):
+        problem[name].requires_grad_(need)
+    poisson_blend(**problem).sum().backward()
+    for name, need in zip(("target", "source"), needs, strict=True):
+        assert (problem[name].grad is not None) == need
+
+
+def test_compiles_to_one_graph_with_its_gradient():
+    def loss(target: Tensor, source: Tensor, mask: Tensor, top_left: Tensor) -> Tensor:
+        out = poisson_blend(target, source, mask, top_left, gradient="mixed", source_gain=0.9)
+        moved = poisson_blend_(out.detach() * 1.0, source.detach(), None, top_left, region="rect")
+        return out.square().sum() + moved.sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    problem = make_problem(n=3)
+    results = []
+    for function in (loss, compiled):
+        leaves = [problem[name].clone().requires_grad_() for name in ("target", "source")]
+        value = function(*leaves, problem["mask"], problem["top_left"])
+        value.backward()
+        results.append((value.detach(), *(leaf.grad for leaf in leaves)))
+    torch.testing.assert_close(results[1], results[0])
