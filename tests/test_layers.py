@@ -102,7 +102,7 @@ def test_randomness_lives_in_transforms_and_random(path):
         ("ssad_kernels.random", "ssad_kernels.data", "ssad_kernels.testing")
     ):
         return
-    text = path.read_text()
+    text = re.sub(r"(>>>|\.\.\.) .*", "", path.read_text())  # an example may draw
     assert not re.search(r"\btorch\.(rand|randn|randint|randperm|Generator|bernoulli)\b", text)
     assert not re.search(r"^import random\b|\bnp\.random\b", text, re.MULTILINE)
 
@@ -138,7 +138,8 @@ def test_code_of_an_instruction_set_has_no_shared_inline_functions(path):
     if path.suffix != ".h" and relative(path) not in PER_LEVEL:
         return
     standard = {name for name in includes_of(path) if "/" not in name and "." not in name}
-    assert standard <= {"cmath", "cstddef", "cstdint", "cstring"}
+    of_types = {"type_traits", "utility"}  # nothing of these runs
+    assert standard <= {"cmath", "cstddef", "cstdint", "cstring"} | of_types
 
 
 def test_some_files_are_compiled_per_instruction_set():

@@ -3,7 +3,6 @@
 // it, and in the end, if all went well, writes the blend.
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "blend_guidance.h"
 #include "blend_mask.h"
@@ -33,7 +32,7 @@ bool restrict_to_unknowns(const Blend<P>& blend, int64_t c) {
     if (!blend.is_rectangle) {
       for (int64_t x = 0; x < u.w(); ++x) b[x] = inside[x] ? b[x] : T{0};
     }
-    if (!std::is_integral_v<typename P::Stored>) is_finite &= all_finite(b, u.w());
+    if (!Blend<P>::kIsUInt8) is_finite &= all_finite(b, u.w());
   }
   return is_finite;
 }
@@ -41,7 +40,7 @@ bool restrict_to_unknowns(const Blend<P>& blend, int64_t c) {
 template <class P>
 bool is_source_finite(const Blend<P>& blend, int64_t c) {
   using T = typename P::Compute;
-  if (std::is_integral_v<typename P::Stored>) return true;
+  if (Blend<P>::kIsUInt8) return true;
   const Range& u = blend.unknowns;
   T* __restrict__ line = blend.rows.memory.line[0];
   bool is_finite = true;
@@ -52,6 +51,39 @@ bool is_source_finite(const Blend<P>& blend, int64_t c) {
     is_finite &= all_finite(line, u.w());
   }
   return is_finite;
+}
+
+// Of mixed gradients one is left out, and which one a NaN leaves out is up to the compiler: none of
+// the pixels that take part may be one.
+template <class P>
+bool is_mixture_finite(const Blend<P>& blend, int64_t c) {
+  using T = typename P::Compute;
+  if (Blend<P>::kIsUInt8 || blend.gradient != kMixedGradient) return true;
+  const Range &r = blend.window, &u = blend.unknowns;
+  const int64_t stride = blend.rows.plan.w;
+  const auto is_unknown = [&](int64_t y, int64_t x) {
+    const bool is_within = y >= u.y0 && y < u.y1 && x >= u.x0 && x < u.x1;
+    return is_within && (blend.is_rectangle || blend.inside(y)[x]);
+  };
+  const auto has_weight = [&](int64_t y, int64_t x) {
+    if (blend.rows.memory.weight == nullptr) return true;
+    const bool is_within = y >= r.y0 && y < r.y1 && x >= r.x0 && x < r.x1;
+    return is_within && blend.rows.memory.weight[y * stride + x] > T{0};
+  };
+  const auto any = [](const auto& is, int64_t y, int64_t x) {
+    return is(y, x) || is(y - 1, x) || is(y + 1, x) || is(y, x - 1) || is(y, x + 1);
+  };
+  T *source = blend.rows.memory.line[0], *target = blend.rows.memory.line[1];
+  for (int64_t y = r.y0; y < r.y1; ++y) {
+    blend.rows.source_row(c, y, r.x0, r.w(), source);
+    blend.rows.target_row(c, y, r.x0, r.w(), target);
+    if (all_finite(source, r.w()) && all_finite(target, r.w())) continue;
+    for (int64_t i = 0; i < r.w(); ++i) {
+      if (all_finite(source + i, 1) && all_finite(target + i, 1)) continue;
+      if (any(is_unknown, y, r.x0 + i) && any(has_weight, y, r.x0 + i)) return false;
+    }
+  }
+  return true;
 }
 
 // From b to e, in place.
@@ -130,7 +162,7 @@ void composite(const Blend<P>& blend, int64_t c, bool from_source) {
     const T* __restrict__ e = blend.row(c, y) + u.x0;
     for (int64_t x = 0; x < count; ++x) {
       T value = base[x] + e[x];
-      if constexpr (std::is_integral_v<Stored>) {
+      if constexpr (Blend<P>::kIsUInt8) {
         if (is_opencv) value = std::floor(value);
         value = value < T{0} ? T{0} : value > P::kBound ? P::kBound : value;
       }
@@ -175,7 +207,8 @@ bool fill(const Blend<P>& blend, int64_t c, Guidance guidance) {
     case Guidance::kOpenCv: fill_opencv(blend, c); break;
   }
   const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
-  return restrict_to_unknowns(blend, c) && (!from_source || is_source_finite(blend, c));
+  return restrict_to_unknowns(blend, c) && is_mixture_finite(blend, c) &&
+         (!from_source || is_source_finite(blend, c));
 }
 
 template <class P>

@@ -21,6 +21,7 @@ struct Range {
 template <class P>
 struct Blend {
   using T = typename P::Compute;
+  static constexpr bool kIsUInt8 = sizeof(typename P::Stored) == 1;
 
   BlendRows<P> rows;
   int64_t gradient;
