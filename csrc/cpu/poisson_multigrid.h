@@ -65,21 +65,21 @@ void clear_tails(const Hierarchy<T>& m, const Grid& g, const Grid& coarse) {
   }
 }
 
-// Smooths from zero and restricts what is left. before_row(y) may still write row y of f.
-template <class T, class BeforeRow>
+// Smooths from zero and restricts what is left. before_row(g, y) may still write row y of f.
+template <int kVectors, class T, class BeforeRow>
 void cycle_down(const Hierarchy<T>& m, int level, BeforeRow before_row) {
-  const Grid& g = m.grid[level];
+  const Grid g = with_span<kVectors>(m.grid[level]);
   const T* f = m.f[level];
   const T* inverse = m.inverse[level];
   T* u = m.u[level];
   const bool has_coarse = level + 1 < m.levels;
-  const Grid& coarse = m.grid[has_coarse ? level + 1 : level];
+  const Grid coarse = with_span<(kVectors + 1) / 2>(m.grid[has_coarse ? level + 1 : level]);
   T* coarse_f = m.f[has_coarse ? level + 1 : level];
   if (has_coarse) clear_tails(m, g, coarse);
   const auto line_of = [&](int64_t y) { return m.line[y & 1 ? 1 : y & 2]; };
   for (int64_t y = 0; y < g.h + 2; ++y) {
     if (y < g.h) {
-      before_row(y);
+      before_row(g, y);
       relax_red_from_zero(g, y, f, inverse, u);
     }
     if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
@@ -132,19 +132,19 @@ SSAD_INLINE void correct_from(const Grid& g, int64_t y, const T* inverse, const 
   });
 }
 
-// Adds the coarse correction, if there is one, and smooths in the opposite order. after_row(y) sees
-// row y of u when it is done.
-template <class T, class AfterRow>
+// Adds the coarse correction, if there is one, and smooths in the opposite order. after_row(g, y)
+// sees row y of u when it is done.
+template <int kVectors, class T, class AfterRow>
 void cycle_up(const Hierarchy<T>& m, int level, AfterRow after_row) {
-  const Grid& g = m.grid[level];
+  const Grid g = with_span<kVectors>(m.grid[level]);
   const T* f = m.f[level];
   const T* inverse = m.inverse[level];
   T* u = m.u[level];
   const bool has_coarse = level + 1 < m.levels;
-  const Grid& coarse = m.grid[has_coarse ? level + 1 : level];
+  const Grid coarse = with_span<(kVectors + 1) / 2>(m.grid[has_coarse ? level + 1 : level]);
   const T* coarse_u = m.u[has_coarse ? level + 1 : level];
   if (has_coarse) clear_tails(m, g, coarse);
-  const auto correct = [&](int64_t y) {
+  const auto correct = [&](int64_t y) SSAD_INLINE_LAMBDA {
     T* here = m.line[(y / 2) & 1];  // holds coarse row y / 2
     const auto straight = [=](int64_t k) { return load(here + k); };
     if (g.h == 1) {
@@ -167,7 +167,7 @@ void cycle_up(const Hierarchy<T>& m, int level, AfterRow after_row) {
     if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
     if (y < 2) continue;
     relax_row(g, y - 2, 0, f, inverse, u);
-    after_row(y - 2);
+    after_row(g, y - 2);
   }
 }
 
@@ -175,11 +175,17 @@ void cycle_up(const Hierarchy<T>& m, int level, AfterRow after_row) {
 // coarse masks are: the smoothing is, and the transfers are transposes of one another.
 template <class T, class BeforeRow, class AfterRow>
 void v_cycle(const Hierarchy<T>& m, BeforeRow before_row, AfterRow after_row) {
-  const auto nothing = [](int64_t) {};
-  cycle_down(m, 0, before_row);
-  for (int level = 1; level < m.levels; ++level) cycle_down(m, level, nothing);
-  for (int level = m.levels - 1; level > 0; --level) cycle_up(m, level, nothing);
-  cycle_up(m, 0, after_row);
+  const auto nothing = [](const Grid&, int64_t) {};
+  const auto down = [&](int level, auto before) {
+    for_span(m.grid[level], [&](auto vectors) { cycle_down<vectors>(m, level, before); });
+  };
+  const auto up = [&](int level, auto after) {
+    for_span(m.grid[level], [&](auto vectors) { cycle_up<vectors>(m, level, after); });
+  };
+  down(0, before_row);
+  for (int level = 1; level < m.levels; ++level) down(level, nothing);
+  for (int level = m.levels - 1; level > 0; --level) up(level, nothing);
+  up(0, after_row);
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "poisson_grid.h"
 #include "ssad/poisson.h"
@@ -15,6 +16,25 @@ namespace ssad::SSAD_LEVEL {
 template <class T, class Body>
 SSAD_INLINE void for_each_vector(int64_t count, Body body) {
   for (int64_t k = 0; k < count; k += kLanes<T>) body(k);
+}
+
+// Rows of one or two vectors are frequent, on coarse grids at the latest, and a loop costs as much
+// as they do. So there the compiler gets to know the number; 0 is any other one.
+template <int kVectors>
+SSAD_INLINE Grid with_span(Grid g) {
+  if constexpr (kVectors > 0) g.span = kVectors * kLanes<float>;
+  return g;
+}
+
+template <class Body>
+SSAD_INLINE void for_span(const Grid& g, Body body) {
+  if (g.span == kLanes<float>) {
+    body(std::integral_constant<int, 1>{});
+  } else if (g.span == 2 * kLanes<float>) {
+    body(std::integral_constant<int, 2>{});
+  } else {
+    body(std::integral_constant<int, 0>{});
+  }
 }
 
 // Where a plane has row y of a colour.
