@@ -77,17 +77,18 @@ void cycle_down(const Hierarchy<T>& m, int level, BeforeRow before_row) {
   T* coarse_f = m.f[has_coarse ? level + 1 : level];
   if (has_coarse) clear_tails(m, g, coarse);
   const auto line_of = [&](int64_t y) { return m.line[y & 1 ? 1 : y & 2]; };
-  for (int64_t y = 0; y < g.h + 2; ++y) {
+  for (int64_t y = 0; y < g.h + 3; ++y) {
     if (y < g.h) {
       before_row(g, y);
       relax_red_from_zero(g, y, f, inverse, u);
     }
     if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
     if (y < 2 || !has_coarse) continue;
-    residual_row(g, y - 2, u, inverse, line_of(y - 2));
-    if (y >= 4 && y % 2 == 0) {
-      restrict_row(coarse, y / 2 - 2, line_of(y - 4), m.line[1], line_of(y - 2), coarse_f);
+    // A step later than it could be, as vectors that lie across two stored ones are slow at once.
+    if (y >= 5 && y % 2 != 0) {
+      restrict_row(coarse, (y - 5) / 2, line_of(y - 5), m.line[1], line_of(y - 3), coarse_f);
     }
+    if (y < g.h + 2) residual_row(g, y - 2, u, inverse, line_of(y - 2));
   }
   if (!has_coarse) return;
   if (g.h == 1) {
@@ -144,24 +145,22 @@ void cycle_up(const Hierarchy<T>& m, int level, AfterRow after_row) {
   const Grid coarse = with_span<(kVectors + 1) / 2>(m.grid[has_coarse ? level + 1 : level]);
   const T* coarse_u = m.u[has_coarse ? level + 1 : level];
   if (has_coarse) clear_tails(m, g, coarse);
-  const auto correct = [&](int64_t y) SSAD_INLINE_LAMBDA {
-    T* here = m.line[(y / 2) & 1];  // holds coarse row y / 2
-    const auto straight = [=](int64_t k) { return load(here + k); };
-    if (g.h == 1) {
-      join_for_interpolation(g, coarse, 0, coarse_u, here);
-      correct_row(g, 0, inverse, u, straight);
-    } else if (y & 1) {
-      correct_row(g, y, inverse, u, straight);
-    } else {
-      const T* upper = m.line[1 - ((y / 2) & 1)];
-      const T* lower = here;
-      const bool is_last = y / 2 == coarse.h;
-      if (!is_last) join_for_interpolation(g, coarse, y / 2, coarse_u, here);
-      if (y == 0) upper = g.top ? lower : m.zeros();
-      if (is_last) lower = g.bottom ? upper : m.zeros();
-      correct_from(g, y, inverse, upper, lower, u);
-    }
+  const auto join = [&](int64_t y) SSAD_INLINE_LAMBDA {
+    if (y < coarse.h) join_for_interpolation(g, coarse, y, coarse_u, m.line[y & 1]);
   };
+  const auto correct = [&](int64_t y) SSAD_INLINE_LAMBDA {
+    const T* here = m.line[(y / 2) & 1];  // coarse row y / 2
+    const T* before = m.line[1 - ((y / 2) & 1)];
+    if (y & 1 || g.h == 1) {
+      correct_row(g, y, inverse, u, [=](int64_t k) { return load(here + k); });
+      join(y / 2 + 1);  // for the next row, see cycle_down
+      return;
+    }
+    if (y == 0) before = g.top ? here : m.zeros();
+    if (y / 2 == coarse.h) here = g.bottom ? before : m.zeros();
+    correct_from(g, y, inverse, before, here, u);
+  };
+  if (has_coarse) join(0);
   for (int64_t y = 0; y < g.h + 2; ++y) {
     if (y < g.h && has_coarse) correct(y);
     if (y >= 1 && y <= g.h) relax_row(g, y - 1, 1, f, inverse, u);
