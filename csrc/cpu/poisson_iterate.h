@@ -19,18 +19,19 @@ template <class T>
 struct CorrectionSum {
   const Workspace<T>& s;
   Vector<T> most{};
-  double product = 0.0;
+  RowSum<T> product{};
 
   SSAD_INLINE void operator()(const Grid& g, int64_t y) {
-    const T* r = s.r();
-    const T* z = s.z();
-    product += sum_row<T>(g, y, [&](int64_t k) {
+    const T* r = s.r() + g.row(y);
+    const T* z = s.z() + g.row(y);
+    for_each_vector<T>(g.both(), [&](int64_t k) {
       most = larger_size<T>(most, load(z + k));
-      return load(r + k) * load(z + k);
+      product.part += load(r + k) * load(z + k);
     });
+    product.end_row(g, y);
   }
 
-  Correction result() const { return {static_cast<double>(largest_lane<T>(most)), product}; }
+  Correction result() { return {static_cast<double>(largest_lane<T>(most)), product.result()}; }
 };
 
 // r -= alpha q in row y
@@ -81,12 +82,12 @@ SSAD_INLINE void turn_direction(const Workspace<T>& s, const Grid& g, T alpha, T
 template <int kVectors, class T>
 double advance(const Workspace<T>& s, T alpha, T beta) {
   const Grid g = with_span<kVectors>(s.grid());
-  double curvature = 0.0;
+  RowSum<T> curvature;
   for (int64_t y = 0; y <= g.h; ++y) {
     if (y < g.h) turn_direction(s, g, alpha, beta, y);
-    if (y > 0) curvature += apply_row(g, y - 1, s.mask.degree, s.p, s.q);
+    if (y > 0) apply_row(g, y - 1, s.mask.degree, s.p, s.q, &curvature);
   }
-  return curvature;
+  return curvature.result();
 }
 
 // Conjugate gradients, preconditioned by a V-cycle. x follows a step behind: it is due when p is
@@ -146,9 +147,8 @@ template <class T>
 Outcome solve(const Workspace<T>& s, const PoissonOptions& options) {
   const Grid& g = s.grid();
   const double scale = scale_of(s);
-  for_each_vector<T>(g.size(), [&](int64_t k) {
-    store(s.b + k, load(s.b + k) * static_cast<T>(scale));
-  });
+  for_each_vector<T>(g.size(),
+                     [&](int64_t k) { store(s.b + k, load(s.b + k) * static_cast<T>(scale)); });
   std::memset(s.x, 0, static_cast<size_t>(g.size()) * sizeof(T));
   const auto iterate = options.solver == kMultigrid ? solve_multigrid<T>
                        : options.solver == kSor     ? solve_sor<T>

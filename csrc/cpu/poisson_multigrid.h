@@ -10,7 +10,8 @@ namespace ssad::SSAD_LEVEL {
 
 // Solves for the points of one colour in a row, given the other one.
 template <class T>
-SSAD_INLINE void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* inverse, T* u) {
+SSAD_INLINE void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f, const T* inverse,
+                           T* u) {
   f = row_of_colour(g, y, colour, f);
   inverse = row_of_colour(g, y, colour, inverse);
   T* own = row_of_colour(g, y, colour, u);
@@ -23,9 +24,8 @@ SSAD_INLINE void relax_row(const Grid& g, int64_t y, int64_t colour, const T* f,
 template <class T>
 SSAD_INLINE void relax_red_from_zero(const Grid& g, int64_t y, const T* f, const T* inverse, T* u) {
   const int64_t row = g.row(y);
-  for_each_vector<T>(g.span, [=](int64_t k) {
-    store(u + row + k, load(f + row + k) * load(inverse + row + k));
-  });
+  for_each_vector<T>(
+      g.span, [=](int64_t k) { store(u + row + k, load(f + row + k) * load(inverse + row + k)); });
 }
 
 // After a red and then a black half sweep from zero the black points have no residual, and the red
@@ -48,8 +48,8 @@ SSAD_INLINE void residual_row(const Grid& g, int64_t y, const T* u, const T* inv
 
 // Coarse row y from the residuals of the three fine rows around it.
 template <class T>
-SSAD_INLINE void restrict_row(const Grid& coarse, int64_t y, const T* above, const T* centre, const T* below,
-                  T* f) {
+SSAD_INLINE void restrict_row(const Grid& coarse, int64_t y, const T* above, const T* centre,
+                              const T* below, T* f) {
   split_vectors(coarse, y, f, [=](int64_t k) {
     return restricted(load(centre + k), load(above + k), load(above + k + 1), load(below + k),
                       load(below + k + 1));
@@ -101,8 +101,8 @@ void cycle_down(const Hierarchy<T>& m, int level, BeforeRow before_row) {
 
 // A coarse row by x, with what interpolation finds beside it.
 template <class T>
-SSAD_INLINE void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y, const T* coarse_u,
-                            T* line) {
+SSAD_INLINE void join_for_interpolation(const Grid& g, const Grid& coarse, int64_t y,
+                                        const T* coarse_u, T* line) {
   const T* even = row_of<0>(coarse, y, coarse_u);
   const T* odd = row_of<1>(coarse, y, coarse_u);
   for_each_vector<T>(coarse.span, [=](int64_t k) {
