@@ -18,7 +18,7 @@ struct Grid {
   int64_t colour;                 // from the red points of a row to the black ones
   bool top, bottom, left, right;  // whether that side is the image's border (natural condition)
 
-  int64_t stride() const { return 2 * colour; }  // from row to row
+  int64_t stride() const { return 2 * colour; }   // from row to row
   int64_t both() const { return colour + span; }  // from the first red to the last black one
   int64_t size() const { return (h + 2) * stride(); }
   int64_t parity(int64_t y) const { return (y + first_row) & 1; }

@@ -19,27 +19,28 @@ template <class T>
 struct CorrectionSum {
   const Workspace<T>& s;
   Vector<T> most{};
-  double product = 0.0;
+  RowSum<T> product{};
 
-  SSAD_INLINE void operator()(int64_t y) {
-    const T* r = s.r();
-    const T* z = s.z();
-    product += sum_row<T>(s.grid(), y, [&](int64_t k) {
+  SSAD_INLINE void operator()(const Grid& g, int64_t y) {
+    const T* r = s.r() + g.row(y);
+    const T* z = s.z() + g.row(y);
+    for_each_vector<T>(g.both(), [&](int64_t k) {
       most = larger_size<T>(most, load(z + k));
-      return load(r + k) * load(z + k);
+      product.part += load(r + k) * load(z + k);
     });
+    product.end_row(g, y);
   }
 
-  Correction result() const { return {static_cast<double>(largest_lane<T>(most)), product}; }
+  Correction result() { return {static_cast<double>(largest_lane<T>(most)), product.result()}; }
 };
 
 // r -= alpha q in row y
 template <class T>
-SSAD_INLINE void step_residual(const Workspace<T>& s, T alpha, int64_t y) {
+SSAD_INLINE void step_residual(const Workspace<T>& s, const Grid& g, T alpha, int64_t y) {
   T* r = s.r();
   const T* q = s.q;
-  const int64_t row = s.grid().row(y);
-  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.both(), [=](int64_t k) {
     store(r + row + k, load(r + row + k) - alpha * load(q + row + k));
   });
 }
@@ -48,33 +49,45 @@ SSAD_INLINE void step_residual(const Workspace<T>& s, T alpha, int64_t y) {
 template <class T>
 Correction precondition(const Workspace<T>& s, T alpha) {
   CorrectionSum<T> sum{s};
-  const auto step = [&](int64_t y) { step_residual(s, alpha, y); };
+  const auto step = [&](const Grid& g, int64_t y) { step_residual(s, g, alpha, y); };
   if (!s.box.is_full) {
-    v_cycle(s.mask, step, [&](int64_t y) { sum(y); });
+    v_cycle(s.mask, step, [&](const Grid& g, int64_t y) { sum(g, y); });
   } else {
-    const auto nothing = [](int64_t) {};
-    for (int64_t y = 0; y < s.grid().h; ++y) step(y);
+    const auto nothing = [](const Grid&, int64_t) {};
+    for (int64_t y = 0; y < s.grid().h; ++y) step(s.grid(), y);
     remove_mean(s, s.r());
     v_cycle(s.mask, nothing, nothing);
     remove_mean(s, s.z());
-    for (int64_t y = 0; y < s.grid().h; ++y) sum(y);
+    for (int64_t y = 0; y < s.grid().h; ++y) sum(s.grid(), y);
   }
   return sum.result();
 }
 
 // x += alpha p in row y, and after that p = z + beta p.
 template <class T>
-SSAD_INLINE void turn_direction(const Workspace<T>& s, T alpha, T beta, int64_t y) {
+SSAD_INLINE void turn_direction(const Workspace<T>& s, const Grid& g, T alpha, T beta, int64_t y) {
   T* x = s.x;
   T* p = s.p;
   const T* z = s.z();
-  const int64_t row = s.grid().row(y);
-  for_each_vector<T>(s.grid().both(), [=](int64_t k) {
+  const int64_t row = g.row(y);
+  for_each_vector<T>(g.both(), [=](int64_t k) {
     const int64_t at = row + k;
     const Vector<T> direction = load(p + at);
     store(x + at, load(x + at) + alpha * direction);
     store(p + at, load(z + at) + beta * direction);
   });
+}
+
+// The same for all rows, and q = A p; returns p . q.
+template <int kVectors, class T>
+double advance(const Workspace<T>& s, T alpha, T beta) {
+  const Grid g = with_span<kVectors>(s.grid());
+  RowSum<T> curvature;
+  for (int64_t y = 0; y <= g.h; ++y) {
+    if (y < g.h) turn_direction(s, g, alpha, beta, y);
+    if (y > 0) apply_row(g, y - 1, s.mask.degree, s.p, s.q, &curvature);
+  }
+  return curvature.result();
 }
 
 // Conjugate gradients, preconditioned by a V-cycle. x follows a step behind: it is due when p is
@@ -88,7 +101,7 @@ Outcome solve_multigrid(const Workspace<T>& s, double tol, double rtol, int64_t 
   double rz_before = 1.0, limit = tol;
   T alpha{0};
   const auto finish = [&](bool is_converged, int64_t iteration) {
-    for (int64_t y = 0; y < g.h; ++y) turn_direction(s, alpha, T{0}, y);
+    for (int64_t y = 0; y < g.h; ++y) turn_direction(s, g, alpha, T{0}, y);
     return Outcome{is_converged, iteration};
   };
   for (int64_t iteration = 0;; ++iteration) {
@@ -99,10 +112,7 @@ Outcome solve_multigrid(const Workspace<T>& s, double tol, double rtol, int64_t 
     const T beta = static_cast<T>(iteration == 0 ? 0.0 : correction.product / rz_before);
     rz_before = correction.product;
     double curvature = 0.0;
-    for (int64_t y = 0; y <= g.h; ++y) {
-      if (y < g.h) turn_direction(s, alpha, beta, y);
-      if (y > 0) curvature += apply_row(g, y - 1, s.mask.degree, s.p, s.q);
-    }
+    for_span(g, [&](auto vectors) { curvature = advance<vectors>(s, alpha, beta); });
     alpha = T{0};
     if (!(curvature > 0.0)) return finish(false, iteration);
     alpha = static_cast<T>(correction.product / curvature);
@@ -137,9 +147,8 @@ template <class T>
 Outcome solve(const Workspace<T>& s, const PoissonOptions& options) {
   const Grid& g = s.grid();
   const double scale = scale_of(s);
-  for_each_vector<T>(g.size(), [&](int64_t k) {
-    store(s.b + k, load(s.b + k) * static_cast<T>(scale));
-  });
+  for_each_vector<T>(g.size(),
+                     [&](int64_t k) { store(s.b + k, load(s.b + k) * static_cast<T>(scale)); });
   std::memset(s.x, 0, static_cast<size_t>(g.size()) * sizeof(T));
   const auto iterate = options.solver == kMultigrid ? solve_multigrid<T>
                        : options.solver == kSor     ? solve_sor<T>

@@ -11,6 +11,7 @@ namespace ssad::SSAD_LEVEL {
 
 // For what runs once per row: a call would cost as much as the row.
 #define SSAD_INLINE inline __attribute__((always_inline))
+#define SSAD_INLINE_LAMBDA __attribute__((always_inline))
 
 // Whole vectors of the level's width. Arithmetic and comparisons are the operators of GCC and clang
 // for vectors; what follows is what these lack.

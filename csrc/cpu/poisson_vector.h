@@ -3,18 +3,38 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "poisson_grid.h"
 #include "ssad/poisson.h"
 
 namespace ssad::SSAD_LEVEL {
 
-// Vectors over the planes of a Grid. Sums are taken row by row in T, then in double: the order
-// depends on the grid alone, and large planes lose no digits.
+// Vectors over the planes of a Grid. Sums are taken in T over a few thousand points, then in
+// double: the order depends on the grid alone, and large planes lose no digits.
 
 template <class T, class Body>
 SSAD_INLINE void for_each_vector(int64_t count, Body body) {
   for (int64_t k = 0; k < count; k += kLanes<T>) body(k);
+}
+
+// Rows of one or two vectors are frequent, on coarse grids at the latest, and a loop costs as much
+// as they do. So there the compiler gets to know the number; 0 is any other one.
+template <int kVectors>
+SSAD_INLINE Grid with_span(Grid g) {
+  if constexpr (kVectors > 0) g.span = kVectors * kLanes<float>;
+  return g;
+}
+
+template <class Body>
+SSAD_INLINE void for_span(const Grid& g, Body body) {
+  if (g.span == kLanes<float>) {
+    body(std::integral_constant<int, 1>{});
+  } else if (g.span == 2 * kLanes<float>) {
+    body(std::integral_constant<int, 2>{});
+  } else {
+    body(std::integral_constant<int, 0>{});
+  }
 }
 
 // Where a plane has row y of a colour.
@@ -35,14 +55,24 @@ SSAD_INLINE void split_vectors(const Grid& g, int64_t y, T* plane, Dense dense) 
   });
 }
 
-// term: (offset in the plane) -> vector
-template <class T, class Term>
-SSAD_INLINE double sum_row(const Grid& g, int64_t y, Term term) {
-  Vector<T> sum{};
-  const int64_t row = g.row(y);
-  for_each_vector<T>(g.both(), [&](int64_t k) { sum += term(row + k); });
-  return static_cast<double>(sum_of_lanes<T>(sum));
-}
+// A sum over rows. To add up the lanes costs as much as a short row, so eight of these share it.
+template <class T>
+struct RowSum {
+  Vector<T> part{};
+  double total = 0.0;
+
+  void take_part() {
+    total += static_cast<double>(sum_of_lanes<T>(part));
+    part = Vector<T>{};
+  }
+  SSAD_INLINE void end_row(const Grid& g, int64_t y) {
+    if (g.span > 4 * kRowUnit || y % 8 == 7) take_part();
+  }
+  double result() {
+    take_part();
+    return total;
+  }
+};
 
 template <class T>
 T largest(const Grid& g, const T* a) {
@@ -76,23 +106,23 @@ SSAD_INLINE void laplacian_row(const Grid& g, int64_t y, const T* degree, const 
   }
 }
 
-// q = A p in row y; returns its part of p . A p.
+// q = A p in row y; adds its part of p . q.
 template <class T>
-SSAD_INLINE double apply_row(const Grid& g, int64_t y, const T* degree, const T* p, T* q) {
-  Vector<T> sum{};
+SSAD_INLINE void apply_row(const Grid& g, int64_t y, const T* degree, const T* p, T* q,
+                           RowSum<T>* sum) {
   laplacian_row(g, y, degree, p, [&](int64_t at, Vector<T> value) {
     store(q + at, value);
-    sum += load(p + at) * value;
+    sum->part += load(p + at) * value;
   });
-  return static_cast<double>(sum_of_lanes<T>(sum));
+  sum->end_row(g, y);
 }
 
-// q = A p; returns p . A p.
+// q = A p; returns p . q.
 template <class T>
 double apply_laplacian(const Grid& g, const T* degree, const T* p, T* q) {
-  double total = 0.0;
-  for (int64_t y = 0; y < g.h; ++y) total += apply_row(g, y, degree, p, q);
-  return total;
+  RowSum<T> sum;
+  for (int64_t y = 0; y < g.h; ++y) apply_row(g, y, degree, p, q, &sum);
+  return sum.result();
 }
 
 template <class T>

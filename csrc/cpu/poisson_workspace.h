@@ -48,13 +48,16 @@ struct Outcome {
 // For a full mask: neither b nor u have a mean, and rounding shall not give them one.
 template <class T>
 void remove_mean(const Workspace<T>& s, T* plane) {
-  double sum = 0.0;
-  for (int64_t y = 0; y < s.grid().h; ++y) {
-    sum += sum_row<T>(s.grid(), y, [=](int64_t at) { return load(plane + at); });
+  const Grid& g = s.grid();
+  RowSum<T> sum;
+  for (int64_t y = 0; y < g.h; ++y) {
+    const T* row = plane + g.row(y);
+    for_each_vector<T>(g.both(), [&](int64_t k) { sum.part += load(row + k); });
+    sum.end_row(g, y);
   }
-  const Vector<T> mean = broadcast(static_cast<T>(sum / static_cast<double>(s.unknowns)));
+  const Vector<T> mean = broadcast(static_cast<T>(sum.result() / static_cast<double>(s.unknowns)));
   const T* inverse = s.mask.inverse[0];
-  for_each_vector<T>(s.grid().size(), [=](int64_t k) {
+  for_each_vector<T>(g.size(), [=](int64_t k) {
     const Vector<T> part = load(inverse + k) > Vector<T>{} ? mean : Vector<T>{};
     store(plane + k, load(plane + k) - part);
   });
