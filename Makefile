@@ -12,7 +12,8 @@ PYTEST := SSAD_REQUIRE_NATIVE=1 $(BIN)/pytest
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
 .PHONY: demo test lint bench stress wheel clean \
-        lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu lane-demo
+        lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu \
+        lane-cuda-emulated lane-nvcc lane-demo
 
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
@@ -57,7 +58,7 @@ lane-lint: $(STAMPS)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.h' 'tests/*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.h' 'tests/*.cpp' 'tests/*.h')
 
 lane-suite: $(STAMPS)/installed $(STAMPS)/tools
 	$(PYTEST) tests
@@ -77,6 +78,12 @@ lane-sanitizers:
 
 lane-qemu:
 	$(PYTHON) scripts/native_checks.py qemu
+
+lane-cuda-emulated:
+	$(PYTHON) scripts/native_checks.py cuda-emulated
+
+lane-nvcc:
+	$(PYTHON) scripts/native_checks.py nvcc
 
 lane-demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --quick --out build/demo --seeds 0,1

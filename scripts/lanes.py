@@ -15,6 +15,8 @@ LANES = {
     "cpu-torch": "the same wheel under CPU-only torch, no torchvision, no triton",
     "sanitizers": "native core under address, undefined-behaviour and thread sanitizers",
     "qemu": "baseline instruction set on an emulated processor without AVX",
+    "cuda-emulated": "CUDA kernels run on this processor, threads in any order, against the CPU's",
+    "nvcc": "CUDA kernels compiled for sm_80, 90 and 100; none spills registers",
     "demo": "end to end at a reduced size",
 }
 
@@ -50,7 +52,7 @@ def main() -> int:
         results.append((lane, status, why, time.monotonic() - start))
     print("\n=== lanes")
     for lane, status, why, seconds in results:
-        print(f"{lane:12} {status}{f' ({why})' if why else ''}, {seconds:.0f} s")
+        print(f"{lane:13} {status}{f' ({why})' if why else ''}, {seconds:.0f} s")
     failed = sum(status == "FAILED" for _, status, _, _ in results)
     skipped = sum(status == "skipped" for _, status, _, _ in results)
     print(f"{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped")

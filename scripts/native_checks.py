@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the native core outside of torch: `sanitizers` and `qemu`.
+"""Checks of native code outside of torch: `sanitizers`, `qemu`, `cuda-emulated` and `nvcc`.
 
 A check that cannot run here prints "skipped: <reason>" and exits with 77.
 """
@@ -7,6 +7,8 @@ A check that cannot run here prints "skipped: <reason>" and exits with 77.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,20 +25,24 @@ def skip(reason: str) -> None:
     sys.exit(77)
 
 
+def configure(folder: Path, *options: str) -> list[str]:
+    """Configure a build without the Python extension; the command that builds it."""
+    cmake = shutil.which("cmake") or str(ROOT / ".venv" / "bin" / "cmake")
+    subprocess.run([cmake, "-S", ROOT, "-B", folder, "-DSSAD_PYTHON=OFF", *options], check=True)
+    return [cmake, "--build", str(folder), "--parallel", "2"]
+
+
 def sanitizers() -> None:
     """Build and run the core's test program under each group of sanitizers."""
-    tools = ROOT / ".venv" / "bin"
     for group in ("address,undefined", "thread"):
         folder = BUILD / f"sanitize-{group.replace(',', '-')}"
-        options = [
-            "-DSSAD_PYTHON=OFF",
+        build = configure(
+            folder,
             "-DSSAD_TESTS=ON",
             f"-DSSAD_SANITIZE={group}",
             "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-        ]
-        cmake = shutil.which("cmake") or str(tools / "cmake")
-        subprocess.run([cmake, "-S", ROOT, "-B", folder, *options], check=True)
-        subprocess.run([cmake, "--build", folder, "--parallel", "2"], check=True)
+        )
+        subprocess.run(build, check=True)
         for level in ("baseline", "avx2", "avx512", ""):
             environment = {**os.environ, "SSAD_CPU_LEVEL": level}
             done = subprocess.run([folder / "core_test"], env=environment, check=False)
@@ -44,6 +50,53 @@ def sanitizers() -> None:
                 print(f"{group}: this processor has no {level}")
             elif done.returncode:
                 sys.exit(f"{group}: failed at level {level or 'default'}")
+
+
+def cuda_emulated() -> None:
+    """Run the CUDA kernels on this processor, plain and under sanitizers."""
+    if platform.machine() != "x86_64":
+        skip("the emulation switches stacks in x86-64 assembly")
+    folder = BUILD / "cuda-emulated"
+    build = configure(folder, "-DSSAD_EMULATION=ON")
+    programs = {"cuda_test": "1", "cuda_test_sanitized": "5"}
+    subprocess.run([*build, "--target", *programs], check=True)
+    for program, every in programs.items():
+        print(f"{program}:", flush=True)
+        subprocess.run([folder / program, every], check=True)
+
+
+def nvcc() -> None:
+    """Compile the CUDA kernels; print what each takes of a multiprocessor; fail on spills."""
+    if shutil.which("nvcc") is None:
+        skip("nvcc is not installed (CUDA toolkit)")
+    folder = BUILD / "nvcc"
+    build = configure(folder, "-DSSAD_CUDA=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas -v")
+    command = [*build, "--target", "ssad_cuda", "--clean-first"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(done.stdout)
+    kernels = re.findall(
+        r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, "
+        r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)",
+        done.stdout,
+        flags=re.DOTALL,
+    )
+    if not kernels:
+        sys.exit(f"nvcc: no kernel found in:\n{done.stdout}")
+    bad = False
+    for name, target, stack, stores, loads, registers, rest in kernels:
+        # A mangled name ends with its last component and the template's arguments.
+        short = re.sub(r"^.*?\d+([a-z_]+)ILi(\d+)E.*$", r"\1<\2>", name)
+        static = re.search(r"(\d+) bytes smem", rest)
+        print(
+            f"{short:20} {target:7} {registers:>4} registers, {stack} bytes of stack, "
+            f"{stores} + {loads} bytes spilled, {static.group(1) if static else 0} static shared"
+        )
+        bad |= int(stack) + int(stores) + int(loads) > 0
+    if bad:
+        sys.exit("nvcc: a kernel spills registers")
 
 
 def qemu() -> None:
@@ -77,4 +130,9 @@ def qemu() -> None:
 
 
 if __name__ == "__main__":
-    {"sanitizers": sanitizers, "qemu": qemu}[sys.argv[1]]()
+    {
+        "sanitizers": sanitizers,
+        "qemu": qemu,
+        "cuda-emulated": cuda_emulated,
+        "nvcc": nvcc,
+    }[sys.argv[1]]()

@@ -51,6 +51,12 @@ SSAD_HD T neighbours(const T* row, const T* above, const T* below, int64_t k, in
   return (row[k] + row[k + shift]) + (above[k] + below[k]);
 }
 
+// The same, by value.
+template <class T>
+SSAD_HD T neighbour_sum(T beside, T further, T above, T below) {
+  return (beside + further) + (above + below);
+}
+
 // (A u)(p); zero where the degree is.
 template <class T>
 SSAD_HD T laplacian(T degree, T u, T neighbour_sum) {
@@ -84,5 +90,9 @@ SSAD_HD T interpolated(T a, T b, T c, T d) {
 SSAD_HD bool is_coarse_unknown(bool is_unknown, int free_neighbours) {
   return is_unknown && free_neighbours >= 3;
 }
+
+// What a hole that no coarse point sees adds to the degrees around it, for each whole weight of
+// interpolation. A hole in a wide image conducts about as well as one edge.
+constexpr double kPoissonHoleLeak = 2.0;
 
 }  // namespace ssad::SSAD_LEVEL

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Groups of threads, and reductions over a block.
+#pragma once
+
+#include "launch.h"
+
+namespace ssad::cuda {
+
+constexpr int kWarp = 32;
+constexpr uint32_t kWholeWarp = 0xFFFFFFFFu;
+constexpr int kMostWarps = 32;
+
+// Threads that share out work and wait for one another: the block, or one of its warps. The line
+// is for the emulation, which tells barriers apart by it.
+struct BlockGroup {
+  __device__ int rank() const { return static_cast<int>(threadIdx.x); }
+  __device__ int size() const { return static_cast<int>(blockDim.x); }
+#ifdef __CUDACC__
+  __device__ void sync() const { __syncthreads(); }
+#else
+  void sync(int line = __builtin_LINE()) const { __syncthreads(line); }
+#endif
+};
+
+struct WarpGroup {
+  __device__ int rank() const { return static_cast<int>(threadIdx.x) % kWarp; }
+  __device__ int size() const { return kWarp; }
+#ifdef __CUDACC__
+  __device__ void sync() const { __syncwarp(); }
+#else
+  void sync(int line = __builtin_LINE()) const { __syncwarp(kWholeWarp, line); }
+#endif
+};
+
+__device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
+__device__ inline int warp_count() { return static_cast<int>(blockDim.x) / kWarp; }
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+struct Sum {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+struct Largest {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a > b ? a : b;
+  }
+};
+
+// Combines a value of every thread of the block. A tree within each warp, then the warps in turn:
+// the order is fixed, so every thread gets the same bits, and the same ones in every run. The
+// slots, one per warp, may be used again at once.
+template <class T, class Combine>
+__device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
+  const BlockGroup block;
+  SSAD_UNROLL
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value = combine(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  }
+  if (lane_index() == 0) slots[warp_index()] = value;
+  block.sync();
+  T all = slots[0];
+  for (int warp = 1; warp < warp_count(); ++warp) {
+    const T other = slots[warp];
+    all = combine(all, other);
+  }
+  block.sync();
+  return all;
+}
+
+}  // namespace ssad::cuda

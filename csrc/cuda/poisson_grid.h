@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// The grids of a multigrid hierarchy, and where their values lie in a block's shared memory.
+#pragma once
+
+#include "block.h"
+#include "poisson.h"
+
+namespace ssad::cuda {
+
+enum Colour { kRed = 0, kBlack = 1 };
+
+// A plane of unknowns by colour, like a chess board: row y holds its points x of each colour at
+// column x / 2; a point is red if x + y + first_row is even. So a half sweep of red-black smoothing
+// reads and writes neighbouring words. Around the rows there are zeros: a row above and below, and
+// one before each row, which is also the one after the row before; the last one is followed by one.
+// The same grid as on the CPU (see csrc/cpu/poisson_grid.h), without its padding to whole vectors.
+struct Grid {
+  int h, w;
+  int first_row;  // 1 in a grid of one row, so that its coarse points are red, too
+  int stride;     // from row to row
+  int colour;     // from a red point to the black one of the same row and column
+  int lanes;      // the columns of a colour, as a power of two that is not smaller: 1 << lanes
+  int start;      // of its values in the planes of all coarse grids; 0 for the finest
+  int bits;       // of its rows in the mask's bits
+  int natural;    // sides, see NaturalSide
+
+  __device__ int parity(int y) const { return (y + first_row) & 1; }
+  __device__ int row(int y) const { return (y + 1) * stride + 1; }
+  // Also of the points around the grid.
+  __device__ int index(int y, int x) const {
+    return row(y) + (x >> 1) + (((x ^ parity(y)) & 1) != 0 ? colour : 0);
+  }
+  __device__ bool is_natural(int side) const { return (natural & side) != 0; }
+};
+
+// Where the unknowns lie in the plane: the rectangle around the mask, turned so that it is not
+// higher than wide.
+struct Box {
+  int y, x;  // of its first pixel
+  int h, w;
+  int is_turned;
+  int natural;   // sides of the box, turned with it, that are the image's border
+  int unknowns;  // none: the rest is not filled in
+  int is_full;   // the mask is the image: nothing is known
+
+  __device__ int pixel_y(int y_, int x_) const { return y + (is_turned ? x_ : y_); }
+  __device__ int pixel_x(int y_, int x_) const { return x + (is_turned ? y_ : x_); }
+};
+
+// A block for planes of at most kSide x kSide, sixteen pixels for each thread.
+template <int kSide>
+struct Layout {
+  static constexpr int kThreads = kSide * kSide / 16;
+  // Blocks that a multiprocessor shall have room for: 128 registers for each of 512 threads. With
+  // more blocks, so fewer registers, the four vectors of a thread no longer fit (see
+  // docs/design/003-gpu-slice.md).
+  static constexpr int kBlocks = 512 / kThreads;
+  static constexpr int kMostLevels = 8;
+
+  static constexpr int plane_words(int side) { return 2 * ((side + 2) * ((side + 1) / 2 + 1) + 1); }
+  static constexpr int hierarchy_words(int side) {
+    return plane_words(side) + (side > 1 ? hierarchy_words(side / 2) : 0);
+  }
+
+  // Of the finest grid.
+  static constexpr int kStride = kSide / 2 + 1;
+  static constexpr int kColour = (kSide + 2) * kStride + 1;
+  static constexpr int kFine = plane_words(kSide);
+  static constexpr int kCoarse = hierarchy_words(kSide / 2);
+
+  // In bytes; what has the widest elements comes first.
+  static constexpr int kPixels = 0;
+  static constexpr int kBits = kPixels + kSide * int{sizeof(uint64_t)};
+  static constexpr int kSlots = kBits + 2 * kSide * int{sizeof(uint64_t)};
+  static constexpr int kFloatSlots = kSlots + kMostWarps * int{sizeof(double)};
+  static constexpr int kGrids = kFloatSlots + kMostWarps * int{sizeof(float)};
+  static constexpr int kBox = kGrids + kMostLevels * int{sizeof(Grid)};
+  static constexpr int kEdges = kBox + int{sizeof(Box)};
+  static constexpr int kFineU = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
+  static constexpr int kU = kFineU + kFine * int{sizeof(float)};
+  static constexpr int kF = kU + kCoarse * int{sizeof(float)};
+  static constexpr int kInverse = kF + kCoarse * int{sizeof(float)};
+  static constexpr int kBytes = kInverse + kCoarse * int{sizeof(float)};
+};
+
+__device__ inline Grid make_grid(int h, int w, int start, int bits, int natural) {
+  const int columns = (w + 1) / 2, stride = columns + 1;
+  int lanes = 0;
+  while ((1 << lanes) < columns) ++lanes;
+  return {h, w, h == 1 ? 1 : 0, stride, (h + 2) * stride + 1, lanes, start, bits, natural};
+}
+
+// With the strides of the largest one, whatever its size: the compiler knows them.
+template <int kSide>
+__device__ Grid make_finest_grid(int h, int w, int natural) {
+  Grid g = make_grid(h, w, 0, 0, natural);
+  g.stride = Layout<kSide>::kStride;
+  g.colour = Layout<kSide>::kColour;
+  return g;
+}
+
+// Coarse point i lies on fine point 2 i + 1. A grid that is one row high is coarsened along it.
+__device__ inline Grid coarsened(const Grid& g, bool is_finest) {
+  const int start = is_finest ? 0 : g.start + 2 * g.colour;
+  return make_grid(g.h > 1 ? g.h / 2 : 1, g.w / 2, start, g.bits + g.h, g.natural);
+}
+
+__device__ inline bool can_coarsen(const Grid& g) { return g.w > 1; }
+
+// A block's shared memory. `fine` is the only plane of the finest grid: the rest of it is in
+// registers.
+struct Memory {
+  Shared<uint64_t> pixels;  // the mask of the plane, a row each
+  Shared<uint64_t> bits;    // the masks of all grids, a row each
+  Shared<double> slots;
+  Shared<float> float_slots;
+  Shared<Grid> grids;
+  Shared<Box> box;
+  Shared<uint32_t> edges;  // of the finest grid's points, see FinePoints
+  Shared<float> fine;
+  Shared<float> u, f, inverse;  // of the coarse grids: u is about inverse(A) f; 1 / degree or 0
+};
+
+template <int kSide>
+__device__ Memory carve(unsigned char* bytes) {
+  using L = Layout<kSide>;
+  return {shared_array<uint64_t>(bytes, L::kPixels, kSide),
+          shared_array<uint64_t>(bytes, L::kBits, 2 * kSide),
+          shared_array<double>(bytes, L::kSlots, kMostWarps),
+          shared_array<float>(bytes, L::kFloatSlots, kMostWarps),
+          shared_array<Grid>(bytes, L::kGrids, L::kMostLevels),
+          shared_array<Box>(bytes, L::kBox, 1),
+          shared_array<uint32_t>(bytes, L::kEdges, 2 * L::kThreads),
+          shared_array<float>(bytes, L::kFineU, L::kFine),
+          shared_array<float>(bytes, L::kU, L::kCoarse),
+          shared_array<float>(bytes, L::kF, L::kCoarse),
+          shared_array<float>(bytes, L::kInverse, L::kCoarse)};
+}
+
+}  // namespace ssad::cuda

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a mask to its hierarchy, by the block that solves on it.
+#pragma once
+
+#include "poisson_grid.h"
+#include "ssad/poisson.h"
+
+namespace ssad::cuda {
+
+__device__ inline bool is_unknown(const Memory& m, const Grid& g, int y, int x) {
+  if (y < 0 || y >= g.h || x < 0 || x >= g.w) return false;
+  const uint64_t row = m.bits[g.bits + y];
+  return (row >> x & 1) != 0;
+}
+
+// An unknown, or beyond the image: nothing there holds the solution to zero.
+__device__ inline bool is_free(const Memory& m, const Grid& g, int y, int x) {
+  if (y < 0) return g.is_natural(kTop);
+  if (y >= g.h) return g.is_natural(kBottom);
+  if (x < 0) return g.is_natural(kLeft);
+  if (x >= g.w) return g.is_natural(kRight);
+  return is_unknown(m, g, y, x);
+}
+
+// Rows of bits, one by each warp: bit x of row y is is_set(y, x).
+template <class IsSet>
+__device__ void fill_rows(int h, int w, IsSet is_set, Shared<uint64_t> rows) {
+  for (int y = warp_index(); y < h; y += warp_count()) {
+    uint64_t row = 0;
+    for (int x = 0; x < w; x += kWarp) {
+      const int own = x + lane_index();
+      const uint64_t part = __ballot_sync(kWholeWarp, own < w && is_set(y, own));
+      row |= part << x;
+    }
+    if (lane_index() == 0) rows[y] = row;
+  }
+}
+
+// By one warp; its first lane writes the box.
+template <int kSide>
+__device__ void find_box(const Memory& m, int h, int w, int natural) {
+  uint64_t occupied = 0, columns = 0;
+  int unknowns = 0;
+  for (int y = 0; y < h; y += kWarp) {
+    const int own = y + lane_index();
+    const uint64_t row = own < h ? m.pixels[own] : uint64_t{0};
+    const uint64_t part = __ballot_sync(kWholeWarp, row != 0);
+    occupied |= part << y;
+    columns |= row;
+    unknowns += __popcll(row);
+  }
+  SSAD_UNROLL
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    columns |= __shfl_xor_sync(kWholeWarp, columns, distance);
+    unknowns += __shfl_xor_sync(kWholeWarp, unknowns, distance);
+  }
+  if (lane_index() != 0) return;
+  Box box = {0, 0, 0, 0, 0, 0, unknowns, 0};
+  if (unknowns > 0) {
+    const int end_y = 64 - __clzll(static_cast<long long>(occupied));
+    const int end_x = 64 - __clzll(static_cast<long long>(columns));
+    box.y = __ffsll(static_cast<long long>(occupied)) - 1;
+    box.x = __ffsll(static_cast<long long>(columns)) - 1;
+    const bool top = (natural & kTop) != 0 && box.y == 0;
+    const bool bottom = (natural & kBottom) != 0 && end_y == h;
+    const bool left = (natural & kLeft) != 0 && box.x == 0;
+    const bool right = (natural & kRight) != 0 && end_x == w;
+    const int rows = end_y - box.y, columns_ = end_x - box.x;
+    box.is_turned = rows > columns_;
+    box.h = box.is_turned ? columns_ : rows;
+    box.w = box.is_turned ? rows : columns_;
+    const bool is_turned = box.is_turned != 0;
+    box.natural =
+        ((is_turned ? left : top) ? kTop : 0) | ((is_turned ? right : bottom) ? kBottom : 0) |
+        ((is_turned ? top : left) ? kLeft : 0) | ((is_turned ? bottom : right) ? kRight : 0);
+    box.is_full = unknowns == h * w && top && bottom && left && right;
+  }
+  m.box[0] = box;
+}
+
+// Reads a sample's mask and finds its box. Ends with a barrier.
+template <int kSide>
+__device__ Box read_mask(const Memory& m, const bool* mask, int h, int w, int natural) {
+  const BlockGroup block;
+  fill_rows(h, w, [=](int y, int x) { return mask[y * w + x]; }, m.pixels);
+  block.sync();
+  if (warp_index() == 0) find_box<kSide>(m, h, w, natural);
+  block.sync();
+  return m.box[0];
+}
+
+// How many edges a point of the finest grid has.
+__device__ inline int edges_at(const Grid& g, int y, int x) {
+  return 4 - (g.is_natural(kTop) && y == 0) - (g.is_natural(kBottom) && y == g.h - 1) -
+         (g.is_natural(kLeft) && x == 0) - (g.is_natural(kRight) && x == g.w - 1);
+}
+
+__device__ inline bool is_coarse_unknown_at(const Memory& m, const Grid& g, int y, int x) {
+  const int fine_y = g.h > 1 ? 2 * y + 1 : 0, fine_x = 2 * x + 1;
+  int free_neighbours = is_free(m, g, fine_y, fine_x - 1) + is_free(m, g, fine_y, fine_x + 1);
+  if (g.h > 1) {
+    free_neighbours += is_free(m, g, fine_y - 1, fine_x) + is_free(m, g, fine_y + 1, fine_x);
+  } else if (free_neighbours == 2) {
+    free_neighbours = 4;  // along a single row both neighbours are needed
+  }
+  return is_coarse_unknown(is_unknown(m, g, fine_y, fine_x), free_neighbours);
+}
+
+// A hole that no coarse point sees still holds its surroundings to zero. Each of them gets a leak
+// for it, as if it had further edges to boundary pixels, and hands its leak on to coarser grids.
+// The finest grid has no leaks; those of another one are where its f will be.
+__device__ inline float coarse_leak(const Memory& m, const Grid& g, bool is_finest, int y, int x) {
+  const int fine_y = g.h > 1 ? 2 * y + 1 : 0, fine_x = 2 * x + 1;
+  const int reach = g.h > 1 ? 1 : 0;
+  float sum = 0.0f;
+  for (int dy = -reach; dy <= reach; ++dy) {
+    for (int dx = -1; dx <= 1; ++dx) {
+      const int near_y = fine_y + dy, near_x = fine_x + dx;
+      if (near_y >= g.h || near_x >= g.w) continue;
+      const float weight = (dy == 0 ? 1.0f : 0.5f) * (dx == 0 ? 1.0f : 0.5f);
+      if (is_free(m, g, near_y, near_x)) {
+        const float leak = is_finest ? 0.0f : m.f[g.start + g.index(near_y, near_x)];
+        sum += weight * leak;
+      } else if (is_free(m, g, near_y + dy, near_x + dx)) {
+        sum += weight * static_cast<float>(kPoissonHoleLeak);
+      }
+    }
+  }
+  return g.h > 1 ? sum : 2.0f * sum;
+}
+
+// 1 / degree. In a grid of one row that came from a coarser and coarser one, an edge across weighs
+// `across` times one along.
+__device__ inline float coarse_inverse(const Grid& g, int y, int x, float across, float leak) {
+  const int vertical = 2 - (g.is_natural(kTop) && y == 0) - (g.is_natural(kBottom) && y == g.h - 1);
+  const int horizontal =
+      2 - (g.is_natural(kLeft) && x == 0) - (g.is_natural(kRight) && x == g.w - 1);
+  const float degree =
+      static_cast<float>(horizontal) + across * static_cast<float>(vertical) + leak;
+  return degree > 0.0f ? 1.0f / degree : 1.0f;
+}
+
+// Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros. Returns the number
+// of grids. Ends with a barrier.
+template <int kSide>
+__device__ int build_hierarchy(const Memory& m, const Box& box) {
+  using L = Layout<kSide>;
+  const BlockGroup block;
+  Grid fine = make_finest_grid<kSide>(box.h, box.w, box.natural);
+  for (int i = block.rank(); i < L::kFine; i += block.size()) m.fine[i] = 0.0f;
+  for (int i = block.rank(); i < L::kCoarse; i += block.size()) m.u[i] = 0.0f;
+  const auto is_set = [&](int y, int x) {
+    const uint64_t row = m.pixels[box.pixel_y(y, x)];
+    return (row >> box.pixel_x(y, x) & 1) != 0;
+  };
+  fill_rows(box.h, box.w, is_set, m.bits);
+  if (block.rank() == 0) m.grids[0] = fine;
+  block.sync();
+  float across = 1.0f;
+  int levels = 1;
+  while (can_coarsen(fine)) {
+    const bool is_finest = levels == 1;
+    const Grid coarse = coarsened(fine, is_finest);
+    fill_rows(
+        coarse.h, coarse.w, [&](int y, int x) { return is_coarse_unknown_at(m, fine, y, x); },
+        m.bits + coarse.bits);
+    block.sync();
+    uint64_t any = 0;
+    for (int y = 0; y < coarse.h; ++y) any |= m.bits[coarse.bits + y];
+    if (any == 0) break;
+    if (fine.h == 1) across *= 4.0f;
+    for (int i = block.rank(); i < coarse.h * coarse.w; i += block.size()) {
+      const int y = i / coarse.w, x = i % coarse.w;
+      const int at = coarse.start + coarse.index(y, x);
+      const float leak = coarse_leak(m, fine, is_finest, y, x);
+      m.f[at] = leak;
+      m.inverse[at] =
+          is_unknown(m, coarse, y, x) ? coarse_inverse(coarse, y, x, across, leak) : 0.0f;
+    }
+    if (block.rank() == 0) m.grids[levels] = coarse;
+    fine = coarse;  // its leaks are read after the next barrier only
+    ++levels;
+  }
+  block.sync();
+  return levels;
+}
+
+}  // namespace ssad::cuda

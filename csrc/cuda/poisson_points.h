@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// The points of a grid, as the threads of a group share them out.
+#pragma once
+
+#include "poisson_mask.h"
+
+namespace ssad::cuda {
+
+struct Point {
+  int at;  // in the grid's planes
+  int y, x;
+  int shift;  // how far the second neighbour in the row is from where the first one is
+  // Finest grid only: where the point is in a thread's vectors, and how many edges it has.
+  int slot;
+  uint32_t edges;
+};
+
+// In place of the number of edges: no unknown; an unknown without any.
+constexpr uint32_t kNotUnknown = 0, kNoEdges = 5;
+
+// Sum of the neighbours, which all have the other colour.
+template <int kColour, class Points>
+__device__ float around(const Points& points, const Point& point) {
+  const int at = point.at + (kColour == kRed ? points.to_black() : -points.to_black());
+  const float beside = points.u[at], further = points.u[at + point.shift];
+  const float above = points.u[at - points.stride()], below = points.u[at + points.stride()];
+  return neighbour_sum(beside, further, above, below);
+}
+
+// Interpolation at a natural border repeats the last coarse point instead of fading to zero. (The
+// first row is not the last one, nor the first column: grids are not higher than wide.)
+__device__ inline float border_factor(const Grid& g, int y, int x) {
+  if (g.h == 1 || (y & 1) != 0) return 1.0f;
+  const bool top_or_bottom =
+      (g.is_natural(kTop) && y == 0) || (g.is_natural(kBottom) && y == g.h - 1);
+  const bool left_or_right =
+      (g.is_natural(kLeft) && x == 0) || (g.is_natural(kRight) && x == g.w - 1);
+  return (top_or_bottom ? 2.0f : 1.0f) * (left_or_right ? 2.0f : 1.0f);
+}
+
+// A thread's part of a vector on the finest grid, in registers: all indices are known when
+// compiling. Slots of points that are no unknowns hold zeros.
+struct Vector {
+  static constexpr int kSlots = 8;
+  float of[2][kSlots];
+
+  template <class Value>
+  __device__ void fill(Value value) {
+    SSAD_UNROLL
+    for (int colour = 0; colour < 2; ++colour) {
+      SSAD_UNROLL
+      for (int i = 0; i < kSlots; ++i) of[colour][i] = value(colour, i);
+    }
+  }
+};
+
+template <class Term>
+__device__ float sum_of(Term term) {
+  float sum = 0.0f;
+  SSAD_UNROLL
+  for (int colour = 0; colour < 2; ++colour) {
+    SSAD_UNROLL
+    for (int i = 0; i < Vector::kSlots; ++i) sum += term(colour, i);
+  }
+  return sum;
+}
+
+__device__ inline float largest_of(const Vector& vector) {
+  float most = 0.0f;
+  SSAD_UNROLL
+  for (int colour = 0; colour < 2; ++colour) {
+    SSAD_UNROLL
+    for (int i = 0; i < Vector::kSlots; ++i) most = fmaxf(most, fabsf(vector.of[colour][i]));
+  }
+  return most;
+}
+
+// The finest grid. A thread owns a column of each colour, every kRowStep-th row; a warp's threads
+// lie side by side. So what only its owner needs, as the right-hand side, stays in registers; but
+// the numbers of edges, four bits each, are fetched anew after each barrier, lest the compiler
+// keeps an unpacked copy in registers.
+template <int kSide>
+struct FinePoints {
+  static constexpr int kColumns = kSide / 2;
+  static constexpr int kThreads = Layout<kSide>::kThreads;
+  static constexpr int kRowStep = kThreads / kColumns;
+  static_assert(kRowStep * Vector::kSlots == kSide && kRowStep % 2 == 0);
+
+  Grid grid;
+  Shared<float> u;
+  Shared<uint32_t> edges;  // a word per colour and thread
+  Vector right_hand_side;
+
+  __device__ FinePoints(const Memory& m) : grid(m.grids[0]), u(m.fine), edges(m.edges) {}
+
+  __device__ static constexpr int stride() { return Layout<kSide>::kStride; }
+  __device__ static constexpr int to_black() { return Layout<kSide>::kColour; }
+  __device__ static int column() { return static_cast<int>(threadIdx.x) % kColumns; }
+  __device__ static int row() { return static_cast<int>(threadIdx.x) / kColumns; }
+
+  __device__ Point first_point(int colour) const {
+    const int odd = grid.parity(row()) ^ colour;  // the same in all rows, since kRowStep is even
+    const int at = (row() + 1) * stride() + 1 + column() + (colour == kRed ? 0 : to_black());
+    return {at, row(), 2 * column() + odd, odd != 0 ? 1 : -1, 0, kNotUnknown};
+  }
+
+  __device__ Point point_after(const Point& first, int slots, uint32_t packed) const {
+    const int rows = slots * kRowStep;
+    return {first.at + rows * stride(), first.y + rows, first.x, first.shift, slots,
+            packed >> 4 * slots & 15u};
+  }
+
+  __device__ uint32_t packed_edges(int colour) const {
+    const uint32_t packed = edges[colour * kThreads + static_cast<int>(threadIdx.x)];
+    return packed;
+  }
+
+  // All points of a colour.
+  template <int kColour, class Act>
+  __device__ void each(Act act) const {
+    const uint32_t packed = packed_edges(kColour);
+    const Point first = first_point(kColour);
+    const int end = first.x < grid.w ? grid.h : 0;
+    SSAD_UNROLL
+    for (int i = 0; i < Vector::kSlots; ++i) {
+      const Point point = point_after(first, i, packed);
+      if (point.y < end) act(point);
+    }
+  }
+
+  // The unknowns of both colours, in a loop: for what is long, done only once or twice, and does
+  // not touch a Vector.
+  template <class Act>
+  __device__ void each_unknown(const Memory& m, Act act) const {
+    for (int colour = 0; colour < 2; ++colour) {
+      const Point first = first_point(colour);
+      const int end = first.x < grid.w ? grid.h : 0;
+      SSAD_NO_UNROLL
+      for (int i = 0; first.y + i * kRowStep < end; ++i) {
+        const Point point = point_after(first, i, 0);
+        if (is_unknown(m, grid, point.y, point.x)) act(colour, point);
+      }
+    }
+  }
+
+  // Of the thread's own points; nobody else reads them.
+  __device__ void count_edges(const Memory& m) const {
+    uint32_t packed[2] = {0, 0};
+    each_unknown(m, [&](int colour, const Point& point) {
+      const auto count = static_cast<uint32_t>(edges_at(grid, point.y, point.x));
+      packed[colour == kRed ? 0 : 1] |= (count == 0 ? kNoEdges : count) << 4 * point.slot;
+    });
+    edges[static_cast<int>(threadIdx.x)] = packed[kRed];
+    edges[kThreads + static_cast<int>(threadIdx.x)] = packed[kBlack];
+  }
+
+  template <int kColour>
+  __device__ float inverse(const Point& point) const {
+    switch (point.edges) {
+      case kNotUnknown: return 0.0f;
+      case 2: return 0.5f;
+      case 3: return 1.0f / 3.0f;
+      case 4: return 0.25f;
+      default: return 1.0f;
+    }
+  }
+
+  // At a red unknown. Without a border there would be four edges.
+  __device__ float border_factor(const Point& point) const {
+    if (grid.h == 1 || (point.y & 1) != 0) return 1.0f;
+    return point.edges == 4 ? 1.0f : point.edges == 3 ? 2.0f : 4.0f;
+  }
+
+  template <int kColour>
+  __device__ float f(const Point& point) const {
+    return right_hand_side.of[kColour][point.slot];
+  }
+};
+
+// A coarse grid, shared out among a group; everything is in shared memory.
+template <class Group>
+struct CoarsePoints {
+  Group group;
+  Grid grid;
+  Shared<float> u, right_hand_side, inverses;
+
+  __device__ CoarsePoints(const Memory& m, int level) : grid(m.grids[level]) {
+    u = m.u + grid.start;
+    right_hand_side = m.f + grid.start;
+    inverses = m.inverse + grid.start;
+  }
+
+  __device__ int stride() const { return grid.stride; }
+  __device__ int to_black() const { return grid.colour; }
+
+  __device__ float border_factor(const Point& point) const {
+    return cuda::border_factor(grid, point.y, point.x);
+  }
+
+  template <int kColour, class Act>
+  __device__ void each(Act act) const {
+    const int columns = 1 << grid.lanes;
+    for (int i = group.rank(); i < grid.h << grid.lanes; i += group.size()) {
+      const int y = i >> grid.lanes, column = i & (columns - 1);
+      const int odd = grid.parity(y) ^ kColour;
+      const int x = 2 * column + odd;
+      if (x >= grid.w) continue;
+      const int at = grid.row(y) + column + (kColour == kRed ? 0 : grid.colour);
+      act(Point{at, y, x, odd != 0 ? 1 : -1, 0, kNotUnknown});
+    }
+  }
+
+  template <int kColour>
+  __device__ float inverse(const Point& point) const {
+    return inverses[point.at];
+  }
+
+  template <int kColour>
+  __device__ float f(const Point& point) const {
+    return right_hand_side[point.at];
+  }
+};
+
+}  // namespace ssad::cuda
