@@ -9,6 +9,7 @@
 #include "blend_opencv.h"
 #include "families.h"
 #include "poisson_iterate.h"
+#include "rows.h"
 #include "ssad/parallel.h"
 
 namespace ssad::SSAD_LEVEL {
@@ -94,7 +95,7 @@ bool solve_iteratively(const Blend<P>& blend, const Workspace<typename P::Comput
   T* plane = blend.row(c, 0) + box.start;
   T* line = s.mask.line[0];
   for (int64_t y = 0; y < box.h; ++y) {
-    for (int64_t x = 0; x < box.w; ++x) line[x] = plane[y * box.step_y + x * box.step_x];
+    gather_row(plane + y * box.step_y, box.step_x, line, box.w);
     split_row(s.grid(), y, line, s.b);
   }
   if (box.is_full) remove_mean(s, s.b);
@@ -105,9 +106,8 @@ bool solve_iteratively(const Blend<P>& blend, const Workspace<typename P::Comput
   const auto unscale = static_cast<T>(1.0 / outcome.scale);
   for (int64_t y = 0; y < box.h; ++y) {
     join_row(s.grid(), y, s.x, line);
-    for (int64_t x = 0; x < box.w; ++x) {
-      plane[y * box.step_y + x * box.step_x] = line[x] * unscale;
-    }
+    for (int64_t x = 0; x < box.w; ++x) line[x] *= unscale;
+    scatter_row(line, plane + y * box.step_y, box.step_x, box.w);
   }
   return outcome.is_converged;
 }
@@ -121,27 +121,10 @@ void solve_directly(const Blend<P>& blend, const Sine<typename P::Compute>& sine
   const int64_t stride = blend.rows.plan.w;
   T* plane = blend.row(c, u.y0) + u.x0;
   const bool is_turned = u.w() > u.h();
-  for (int64_t y = 0; y < sine.h; ++y) {
-    T* __restrict__ row = sine.row(y);
-    const T* from = is_turned ? plane + y : plane + y * stride;
-    const int64_t step = is_turned ? stride : 1;
-    if (step == 1) {
-      std::memcpy(row, from, static_cast<size_t>(sine.w) * sizeof(T));
-    } else {
-      for (int64_t x = 0; x < sine.w; ++x) row[x] = from[x * step];
-    }
-  }
+  const int64_t step_y = is_turned ? 1 : stride, step_x = is_turned ? stride : 1;
+  for (int64_t y = 0; y < sine.h; ++y) gather_row(plane + y * step_y, step_x, sine.row(y), sine.w);
   solve_sine(sine, frame_only);
-  for (int64_t y = 0; y < sine.h; ++y) {
-    const T* __restrict__ row = sine.row(y);
-    T* to = is_turned ? plane + y : plane + y * stride;
-    const int64_t step = is_turned ? stride : 1;
-    if (step == 1) {
-      std::memcpy(to, row, static_cast<size_t>(sine.w) * sizeof(T));
-    } else {
-      for (int64_t x = 0; x < sine.w; ++x) to[x * step] = row[x];
-    }
-  }
+  for (int64_t y = 0; y < sine.h; ++y) scatter_row(sine.row(y), plane + y * step_y, step_x, sine.w);
 }
 
 // Adds what was solved for to its base, and writes the unknowns.

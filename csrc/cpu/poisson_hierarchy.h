@@ -20,9 +20,6 @@ struct Hierarchy {
   const T* zeros() const { return line[kLines - 1]; }
 };
 
-// What a hole adds to the degrees around it, for each whole weight of interpolation.
-constexpr double kHoleLeak = 2.0;
-
 // A single point without edges is all that is left of an image with few boundary pixels or none. A
 // hole in a wide image conducts about as well as one edge.
 template <class T>
@@ -103,7 +100,7 @@ T coarse_leak(const Grid& g, const T* inverse, const T* leak, int64_t y, int64_t
       if (is_free(py, px)) {
         sum += weight * leak[g.index(py, px)];
       } else if (is_free(py + dy, px + dx)) {
-        sum += weight * static_cast<T>(kHoleLeak);
+        sum += weight * static_cast<T>(kPoissonHoleLeak);
       }
     }
   }
@@ -119,7 +116,7 @@ void coarse_leaks(const Grid& g, const T* inverse, const T* leak, int64_t y, int
   const int64_t centre = g.row(2 * y + 1), down = g.stride(), black = g.colour;
   const bool has_below = 2 * y + 2 < g.h;
   const bool above_is_free = y == 0 && g.top, below_is_free = 2 * y + 3 >= g.h && g.bottom;
-  const V hole = broadcast(static_cast<T>(kHoleLeak)), none{};
+  const V hole = broadcast(static_cast<T>(kPoissonHoleLeak)), none{};
   for_each_vector<T>(count, [=](int64_t k) {
     const int64_t here = centre + k;
     // What the point at `at` hands on, where `next` is the coarse point behind it.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <initializer_list>
-
 #include "poisson_workspace.h"
 #include "rows.h"
 
@@ -77,7 +75,8 @@ bool gather_edges(const Box& box, const Plane<T>& plane, int64_t y, T offset, T*
     const int64_t start = x < last - kGroup ? x : last - kGroup;
     any |= group_edges(plane, row + start, up, down, offset, line + start);
   }
-  for (const int64_t x : {int64_t{0}, box.w - 1}) {
+  for (int64_t end = 0; end < 2; ++end) {
+    const int64_t x = end * (box.w - 1);
     if (x >= first && x < last) continue;
     line[x] = edge_sum(box, plane, y, x, offset);
     any = true;

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "blend_test.h"
 #include "kernels.h"
 #include "poisson_sine.h"
 #include "ssad/cutpaste.h"
@@ -267,6 +268,12 @@ int main() {
     const auto size = [&] { return static_cast<int64_t>(1 + random() % (round % 2 ? 70 : 9)); };
     if (!check_poisson(random, 5, 1 + static_cast<int64_t>(random() % 3), size(), size())) {
       std::printf("wrong: poisson, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 400; ++round) {
+    if (!check_blend(random)) {
+      std::printf("wrong: blend, round %d\n", round);
       return 1;
     }
   }
