@@ -64,7 +64,8 @@ lane-suite: $(STAMPS)/installed $(STAMPS)/tools
 	$(PYTEST) tests
 
 lane-reference: $(STAMPS)/installed $(STAMPS)/tools
-	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste*.py tests/test_poisson*.py tests/test_random.py tests/test_transforms*.py
+	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste*.py tests/test_poisson*.py \
+	  tests/test_blending.py tests/test_blending_opencv.py tests/test_random.py tests/test_transforms*.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(PYTEST) tests/triton
@@ -91,10 +92,10 @@ lane-demo: $(STAMPS)/installed
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
-	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_cutpaste*.py tests/test_poisson*.py tests/test_scoring.py \
+	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_blending*.py tests/test_cutpaste*.py tests/test_poisson*.py tests/test_scoring.py \
 	  --junitxml=build/bench/tests.xml
-	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_cutpaste.py benchmarks/bench_poisson.py benchmarks/bench_scoring.py \
-	  benchmarks/bench_feeding.py \
+	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_poisson.py \
+	  benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 

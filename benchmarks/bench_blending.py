@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SIZE = 256  # of the targets
 SIDES = (32, 64, 96, 128, 192)
 FAMILIES = ("disc", "ellipses", "blobs", "holes", "scar")
-_FLAGS = {"source": "NORMAL_CLONE", "mixed": "MIXED_CLONE", "monochrome": "MONOCHROME_TRANSFER"}
+FLAGS = {"source": "NORMAL_CLONE", "mixed": "MIXED_CLONE", "monochrome": "MONOCHROME_TRANSFER"}
 _TOP_LEFT = (30, 40)
 
 
@@ -89,7 +89,7 @@ def _against_opencv(
     options |= {"compat": compat} if compat else {"region": "rect"}
     blend = poisson_blend if op == "poisson_blend" else poisson_blend_
     target = work.target.clone()
-    theirs = partial(peers.blend_with_opencv, work.jobs, _FLAGS[gradient])
+    theirs = partial(peers.blend_with_opencv, work.jobs, FLAGS[gradient])
 
     def error() -> Error:
         if compat:
@@ -116,7 +116,7 @@ def _against_opencv(
         "uint8",
         n,
         lambda: blend(target, work.source, None, work.top_left, **options),
-        f"OpenCV seamlessClone {_FLAGS[gradient]}",
+        f"OpenCV seamlessClone {FLAGS[gradient]}",
         theirs,
         error if compat or gradient == "source" else None,
         Target(minimum, f"{side} px: at least {minimum:g} x OpenCV"),

@@ -39,6 +39,8 @@ _PACKAGES = (
     "torchvision",
     "numpy",
     "opencv-python-headless",
+    "fpie",
+    "pie-torch",
     "pillow",
     "scikit-learn",
     "scipy",
