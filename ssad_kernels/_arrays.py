@@ -55,6 +55,13 @@ def as_batch(op: str, images: Any) -> tuple[Tensor, Restore, Restore]:
     return _tv_batch(batch.as_subclass(Tensor), images, is_single)
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """A tv_tensor as the tensor that it is, sharing its memory; any other tensor unchanged."""
+    tv_tensors = sys.modules.get("torchvision.tv_tensors")
+    is_tv = tv_tensors is not None and isinstance(tensor, tv_tensors.TVTensor)
+    return tensor.as_subclass(Tensor) if is_tv else tensor
+
+
 def _same(batch: Tensor) -> Tensor:
     return batch
 

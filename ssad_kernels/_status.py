@@ -15,7 +15,7 @@ class Status(enum.IntEnum):
 
     Attributes:
         APPLIED: the patch was pasted whole.
-        GATED: nothing was drawn for it, with probability 1 - p.
+        GATED: nothing was drawn for it, with probability 1 - p; or its code says so.
         NO_PLACE: the patch or its place lies outside the image, or does not fit.
         EMPTY: the patch has no pixel.
         NOT_CONVERGED: a solver was stopped by its number of iterations.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import blending_op
+from ssad_kernels._arrays import plain
 from ssad_kernels._errors import FLOATS, check_dtype, check_images, check_tensor, wording
 from ssad_kernels._status import raise_for_status
 
@@ -71,15 +72,16 @@ def poisson_blend_(
             float32 or float64 with white = 1; any strides.
         source: (M, C, h, w) like ``target``; without ``source_index``, M >= N.
         mask: (N, mh, mw) or (N, 1, mh, mw) in the patch's pixels, from its top-left corner; what
-            lies beyond the patch is ignored. bool, uint8 with 255 = inside, or a float in 0...1
-            (clamped). Values between blend the guidance. None: the whole patch, 1.
+            lies beyond the patch is ignored. bool, uint8 with 255 = inside (turn 0/1 masks into
+            bool), or a float in 0...1 (clamped). Values between blend the guidance. None: the whole
+            patch, 1.
         top_left: (N, 2) int64 ``(y, x)`` in the target of the patch's first pixel; what falls
             outside of the image is not blended.
         sizes: (N, 2) int64 ``(height, width)`` of the patch, from the source's corner. Default: the
             box's, or the whole source. Not larger than ``mask``.
         source_index: (N,) int64, the source of each sample; default: its own number.
         source_box: (N, 4) int64 ``(y, x, h, w)`` within the source: the patch is this box, resized
-            to ``sizes`` as by ``interpolate(mode="bilinear")`` and not rounded.
+            to ``sizes`` as by ``interpolate(mode="bilinear")``, not rounded, without antialiasing.
         region: which pixels are unknown. "mask": those where the mask is above zero. "rect": the
             inside of their bounding box, whose outermost pixels keep the target.
         gradient: a name from above, or (N,) int64 codes.
@@ -128,7 +130,8 @@ def poisson_blend_(
     images = (("target", target), ("source", source), ("mask", mask))
     for name, value in (*images, ("source_gain", source_gain), ("target_gain", target_gain)):
         if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
-            raise ValueError(wording(op, name, "not require a gradient", "True"))
+            must = "not require a gradient (poisson_blend has one)"
+            raise ValueError(wording(op, name, must, "True"))
     places, gains = (top_left, sizes, source_index, source_box), (source_gain, target_gain)
     status = blending_op.poisson_blend_(
         *_arguments(op, target, source, mask, places, gradient, gains, region, solver, tol, compat)
@@ -228,6 +231,9 @@ def _arguments(
     for name, value in (*named, ("mask", mask)):
         if value is not None or name in ("target", "source", "top_left"):
             check_tensor(op, name, value)
+    # Kinds of tv_tensors cannot be mixed in an op.
+    target, source = plain(target), plain(source)
+    mask = None if mask is None else plain(mask)
     check_images(op, target, argument="target", is_written=op.endswith("_"))
     n, device = target.shape[0], target.device
 
@@ -248,7 +254,9 @@ def _arguments(
     if isinstance(gradient, str):
         code = _GRADIENTS.index(gradient)
         gradient = torch.full((n,), code, dtype=torch.int64, device=device)
-    check_tensor(op, "gradient", gradient)
+    if not isinstance(gradient, Tensor):
+        must = f"be one of {', '.join(_GRADIENTS)}, or a tensor of their numbers"
+        raise TypeError(wording(op, "gradient", must, type(gradient).__name__))
     rows = [*places, gradient]
     for (name, dtype, _), gain in zip(blending_op.ROWS[5:], gains, strict=True):
         if isinstance(gain, (int, float)):
@@ -270,7 +278,8 @@ def _check_names(op: str, region: str, gradient: str, solver: str, compat: str |
         "solver": (solver, ("auto", *blending_op.SOLVERS)),
     }
     if compat == "opencv":
-        choices["region"] = (region, ("mask",))
+        if region != "mask":
+            raise ValueError(wording(op, "region", "be left out with compat", region))
         choices["gradient"] = (gradient, tuple(name for name in _GRADIENTS if name != "average"))
         choices["solver"] = (solver, ("auto", "sine"))
     for name, (given, allowed) in choices.items():

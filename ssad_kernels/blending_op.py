@@ -62,6 +62,10 @@ def _check(
             must = "have at least one pixel, (N, h, w)"
             raise ValueError(wording(op, "mask", must, tuple(mask.shape)))
         check_device(op, "mask", mask, device)
+        (mask_h, mask_w), (h, w) = mask.shape[1:], source.shape[2:]
+        if rows[1] is None and rows[3] is None and (mask_h < h or mask_w < w):
+            must = f"cover the source {(h, w)} where no sizes are given"
+            raise ValueError(wording(op, "mask", must, (mask_h, mask_w)))
     for (name, dtype, tail), value in zip(ROWS, rows, strict=True):
         if value is not None:
             check_dtype(op, name, value, [dtype])

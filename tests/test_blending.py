@@ -374,3 +374,16 @@ def test_compiles_to_one_graph_with_its_gradient():
         value.backward()
         results.append((value.detach(), *(leaf.grad for leaf in leaves)))
     torch.testing.assert_close(results[1], results[0])
+
+
+def test_tv_tensors_of_any_kind():
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors")
+    target, source = make_images(1, 3, 9, 9), make_images(1, 3, 5, 5, seed=1)
+    mask, place = torch.ones(1, 5, 5, dtype=torch.bool), torch.tensor([[2, 3]])
+    expected = poisson_blend(target, source, mask, place)
+    wrapped = tv_tensors.Image(target), tv_tensors.Image(source), tv_tensors.Mask(mask)
+    out = poisson_blend(*wrapped, place)
+    assert type(out) is torch.Tensor
+    assert torch.equal(out, expected)
+    poisson_blend_(*wrapped, place)
+    assert torch.equal(target, expected)

@@ -32,7 +32,17 @@ OPENCV = {"target": U8, "source": U8, "compat": "opencv"}
         ({"sizes": [[1, 2]]}, TypeError, "`sizes` must be a tensor, got list"),
         ({"source_index": 1}, TypeError, "`source_index` must be a tensor, got int"),
         ({"source_box": [0]}, TypeError, "`source_box` must be a tensor, got list"),
-        ({"gradient": 1}, TypeError, "`gradient` must be a tensor, got int"),
+        (
+            {"gradient": 1},
+            TypeError,
+            "`gradient` must be one of source, mixed, average, monochrome, or a tensor of their "
+            "numbers, got int",
+        ),
+        (
+            {"mask": MASK[:, :7]},
+            ValueError,
+            "`mask` must cover the source (8, 9) where no sizes are given, got (7, 9)",
+        ),
         ({"source_gain": "1"}, TypeError, "`source_gain` must be a tensor, got str"),
         ({"target_gain": [1.0]}, TypeError, "`target_gain` must be a tensor, got list"),
         ({"target": F32.int()}, TypeError, f"`target` must have dtype {DTYPES}, got int32"),
@@ -120,7 +130,7 @@ OPENCV = {"target": U8, "source": U8, "compat": "opencv"}
         (
             {**OPENCV, "region": "rect"},
             ValueError,
-            "`region` must be one of mask with compat, got rect",
+            "`region` must be left out with compat, got rect",
         ),
         (
             {**OPENCV, "gradient": "average"},
@@ -158,7 +168,9 @@ def test_the_form_in_place_refuses_what_requires_a_gradient(name):
     arguments: dict[str, Any] = {"target": F32.clone(), "source": F32, "top_left": PLACE, **values}
     arguments["target_gain"] = torch.ones(2)
     arguments[name] = arguments[name].clone().requires_grad_()
-    message = f"poisson_blend_: `{name}` must not require a gradient, got True"
+    message = (
+        f"poisson_blend_: `{name}` must not require a gradient (poisson_blend has one), got True"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         poisson_blend_(**arguments)
     with torch.no_grad():
