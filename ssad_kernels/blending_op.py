@@ -50,7 +50,8 @@ def _check(
     n, device = target.shape[0], target.device
     check_images(op, source, argument="source")
     check_dtype(op, "source", source, [target.dtype])
-    check_shape(op, "source", source, ("M", target.shape[1], "h", "w"))
+    if source.shape[1] != target.shape[1]:
+        check_shape(op, "source", source, ("M", target.shape[1], "h", "w"))
     check_device(op, "source", source, device)
     if rows[2] is None and source.shape[0] < n:
         must = f"hold at least N = {n} images without source_index"
@@ -67,9 +68,13 @@ def _check(
             must = f"cover the source {(h, w)} where no sizes are given"
             raise ValueError(wording(op, "mask", must, (mask_h, mask_w)))
     for (name, dtype, tail), value in zip(ROWS, rows, strict=True):
-        if value is not None:
+        if value is None:
+            continue
+        if value.dtype is not dtype:
             check_dtype(op, name, value, [dtype])
+        if value.shape != (n, *tail):
             check_shape(op, name, value, (n, *tail))
+        if value.device != device:
             check_device(op, name, value, device)
     if region == "opencv":
         check_dtype(op, "target", target, [torch.uint8])
@@ -95,16 +100,16 @@ def _allocate_copy(target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(target), _allocate(target)
 
 
-def _memory(tensor: Tensor) -> tuple[int, int]:
-    """The addresses between which a tensor lies."""
-    reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
-    begin = tensor.data_ptr()
-    return begin, begin + (reach + 1) * tensor.element_size()
+def _storage(tensor: Tensor) -> tuple[int, int]:
+    """The addresses between which a tensor's memory lies."""
+    storage = tensor.untyped_storage()
+    begin = storage.data_ptr()
+    return begin, begin + storage.nbytes()
 
 
 def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> None:
     *rows, region, solver, tol, rtol, max_iterations, status = rest
-    (begin, end), (source_begin, source_end) = _memory(target), _memory(source)
+    (begin, end), (source_begin, source_end) = _storage(target), _storage(source)
     if begin < source_end and source_begin < end:
         source = source.clone()
     given = [None if row is None else row.contiguous() for row in (mask, *rows)]
