@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
     target: Tensor  # (N, 3, SIZE, SIZE) uint8
     source: Tensor  # (N, 3, side, side) uint8
-    mask: Tensor  # (N, side, side) bool; its outermost pixels are not set
+    mask: Tensor  # (N, side, side) bool; a rim of a pixel is not set
     top_left: Tensor  # (N, 2)
     jobs: list[peers.Job]
 
@@ -47,7 +47,7 @@ def _photographs(n: int, side: int, seed: int) -> Tensor:
 
 @cache
 def make_work(family: str, side: int, n: int) -> Work:
-    """The mask of each sample is another one of the family; "full" is all but the frame."""
+    """The mask of each sample is another one of the family; "full" has no rim."""
     masks = torch.stack([make_mask(family, side, side, seed=i) for i in range(n)])
     masks[:, [0, -1]] = False
     masks[:, :, [0, -1]] = False

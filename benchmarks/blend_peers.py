@@ -25,7 +25,7 @@ sparse, linalg = optional("scipy.sparse"), optional("scipy.sparse.linalg")
 
 
 class Job(NamedTuple):
-    """One image to blend a patch into; the mask leaves a rim of a pixel."""
+    """One image to blend a patch into; but for OpenCV the mask leaves a rim of a pixel."""
 
     target: NDArray[np.uint8]  # (H, W, 3)
     source: NDArray[np.uint8]  # (h, w, 3)

@@ -38,17 +38,24 @@ bool restrict_to_unknowns(const Blend<P>& blend, int64_t c) {
   return is_finite;
 }
 
+// The unknowns of the base itself: where no edge has weight, b does not see them.
 template <class P>
-bool is_source_finite(const Blend<P>& blend, int64_t c) {
+bool is_base_finite(const Blend<P>& blend, int64_t c, bool from_source) {
   using T = typename P::Compute;
   if (Blend<P>::kIsUInt8) return true;
   const Range& u = blend.unknowns;
   T* __restrict__ line = blend.rows.memory.line[0];
   bool is_finite = true;
   for (int64_t y = u.y0; y < u.y1; ++y) {
-    blend.rows.source_row(c, y, u.x0, u.w(), line);
+    if (from_source) {
+      blend.rows.source_row(c, y, u.x0, u.w(), line);
+    } else {
+      blend.rows.target_row(c, y, u.x0, u.w(), line);
+    }
     const bool* inside = blend.inside(y) + u.x0;
-    for (int64_t x = 0; x < u.w(); ++x) line[x] = inside[x] ? line[x] : T{0};
+    if (!blend.is_rectangle) {
+      for (int64_t x = 0; x < u.w(); ++x) line[x] = inside[x] ? line[x] : T{0};
+    }
     is_finite &= all_finite(line, u.w());
   }
   return is_finite;
@@ -191,7 +198,7 @@ bool fill(const Blend<P>& blend, int64_t c, Guidance guidance) {
   }
   const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
   return restrict_to_unknowns(blend, c) && is_mixture_finite(blend, c) &&
-         (!from_source || is_source_finite(blend, c));
+         is_base_finite(blend, c, from_source);
 }
 
 template <class P>

@@ -13,6 +13,15 @@ inline float mask_value(bool x) { return x ? 1.0f : 0.0f; }
 inline float mask_value(uint8_t x) { return static_cast<float>(x) / 255.0f; }
 inline float mask_value(float x) { return x < 0.0f ? 0.0f : x > 1.0f ? 1.0f : x; }
 
+// By the bits, as all_finite.
+inline bool is_number(bool) { return true; }
+inline bool is_number(uint8_t) { return true; }
+inline bool is_number(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return (bits & 0x7FFFFFFFu) <= 0x7F800000u;
+}
+
 // Widens `found` by what of a row is set.
 inline void include_row(const bool* row, int64_t y, int64_t w, Range* found) {
   int64_t x0 = 0, x1 = w;
@@ -31,14 +40,14 @@ inline void include_row(const bool* row, int64_t y, int64_t w, Range* found) {
 // Reads the mask into `inside` and `weight`; returns the rectangle around what is set, and whether
 // all values are numbers.
 template <class P, class M>
-Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* is_finite) {
+Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* has_numbers) {
   using T = typename P::Compute;
   const BlendProblem& problem = blend.rows.problem;
   const BlendPlan& plan = blend.rows.plan;
   const bool is_opencv = problem.region == BlendRegion::kOpenCv;
   const M* first = mask + (blend.rows.sample * problem.mask_h + plan.skip_y) * problem.mask_w;
   Range found = {0, 0, 0, 0};
-  bool soft = false, finite = true;
+  bool soft = false, numbers = true;
   for (int64_t y = 0; y < plan.h; ++y) {
     const M* from = first + y * problem.mask_w + plan.skip_x;
     bool* __restrict__ inside = blend.inside(y);
@@ -46,19 +55,19 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* is_fi
       std::memcpy(inside, from, static_cast<size_t>(plan.w));
     } else {
       T* __restrict__ weight = blend.rows.memory.weight + y * plan.w;
-      if constexpr (std::is_same_v<M, float>) finite &= all_finite(from, plan.w);
       for (int64_t x = 0; x < plan.w; ++x) {
         const float value = mask_value(from[x]);
         weight[x] = static_cast<T>(value);
         inside[x] = value > 0.0f;
         soft |= (value > 0.0f) & (value < 1.0f);
+        numbers &= is_number(from[x]);
       }
     }
     if (is_opencv) clear_frame(blend, y);
     include_row(inside, y, plan.w, &found);
   }
   *is_hard = !soft;
-  *is_finite = finite;
+  *has_numbers = numbers;
   return found;
 }
 
@@ -98,22 +107,22 @@ template <class P>
 Status find_unknowns(Blend<P>* blend) {
   const BlendProblem& problem = blend->rows.problem;
   const BlendPlan& plan = blend->rows.plan;
-  bool is_finite = true;
+  bool has_numbers = true;
   blend->is_hard = true;
   Range found;
   switch (problem.mask_kind) {
     case MaskKind::kNone: found = fill_mask(*blend); break;
     case MaskKind::kBool:
       found =
-          read_mask(*blend, static_cast<const bool*>(problem.mask), &blend->is_hard, &is_finite);
+          read_mask(*blend, static_cast<const bool*>(problem.mask), &blend->is_hard, &has_numbers);
       break;
     case MaskKind::kUInt8:
-      found =
-          read_mask(*blend, static_cast<const uint8_t*>(problem.mask), &blend->is_hard, &is_finite);
+      found = read_mask(*blend, static_cast<const uint8_t*>(problem.mask), &blend->is_hard,
+                        &has_numbers);
       break;
     default:
       found =
-          read_mask(*blend, static_cast<const float*>(problem.mask), &blend->is_hard, &is_finite);
+          read_mask(*blend, static_cast<const float*>(problem.mask), &blend->is_hard, &has_numbers);
   }
   if (problem.region == BlendRegion::kMask) {
     blend->unknowns = found;
@@ -126,7 +135,7 @@ Status find_unknowns(Blend<P>* blend) {
   blend->is_rectangle =
       problem.region != BlendRegion::kMask || problem.mask_kind == MaskKind::kNone;
   if (blend->unknowns.is_empty()) return kEmpty;
-  return is_finite ? kApplied : kNotFinite;
+  return has_numbers ? kApplied : kNotFinite;
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -99,7 +99,8 @@ SSAD_HD BilinearTap bilinear_tap(int64_t at, int64_t from, int64_t to) {
   const double inside = place < 0.0 ? 0.0 : place;
   const auto low = static_cast<int64_t>(inside);
   if (low >= from - 1) return {from - 1, from - 1, 0.0};
-  return {low, low + 1, inside - static_cast<double>(low)};
+  const double part = inside - static_cast<double>(low);
+  return {low, part > 0.0 ? low + 1 : low, part};  // a pixel without weight may be NaN
 }
 
 // ITU-R BT.601, as everywhere.
