@@ -151,10 +151,10 @@ void composite(const Blend<P>& blend, int64_t c, bool from_source) {
     const int64_t step = blend.rows.problem.target.stride_x;
     const uint8_t* __restrict__ inside = blend.inside_bytes(y) + u.x0;
     const auto write = [=](int64_t step_x) {
-      for (int64_t x = 0; x < count; ++x) {
+      for_bytes(count, [=](int64_t x) {
         const Stored before = to[x * step_x], after = P::store(base[x]);
         to[x * step_x] = inside[x] != 0 ? after : before;
-      }
+      });
     };
     step == 1 ? write(1) : step == 3 ? write(3) : write(step);
   }

@@ -47,7 +47,7 @@ struct Blend {
 
 template <class T>
 void keep_where(const uint8_t* __restrict__ is_set, int64_t count, T* __restrict__ line) {
-  for (int64_t x = 0; x < count; ++x) line[x] = is_set[x] != 0 ? line[x] : T{0};
+  for_bytes(count, [=](int64_t x) { line[x] = is_set[x] != 0 ? line[x] : T{0}; });
 }
 
 // What an edge from p to q, each `count` of them, adds to b(p) and takes from b(q): by how much the
@@ -140,15 +140,16 @@ void fill_membrane(const Blend<P>& blend, int64_t c) {
   T *above = line[0], *here = line[1], *below = line[2];  // e, and 0 for unknowns
   T *all = line[3], *all_below = line[4];                 // e of all pixels
   const auto load = [&](int64_t y, T* __restrict__ e, T* __restrict__ known) {
-    const T* __restrict__ target = line[5];
-    blend.rows.source_row(c, y, r.x0, count, e);
-    blend.rows.target_row(c, y, r.x0, count, line[5]);
+    const T* __restrict__ source = line[5];
+    const T* __restrict__ target = line[6];
+    blend.rows.source_row(c, y, r.x0, count, line[5]);
+    blend.rows.target_row(c, y, r.x0, count, line[6]);
     const uint8_t* __restrict__ is_unknown = blend.inside_bytes(y) + r.x0;
-    for (int64_t x = 0; x < count; ++x) {
-      const T value = target[x] - e[x];
+    for_bytes(count, [=](int64_t x) {
+      const T value = target[x] - source[x];
       e[x] = value;
       known[x] = is_unknown[x] != 0 ? T{0} : value;
-    }
+    });
   };
   for (T* known : {above, here, below}) known[-1] = known[count] = T{0};
   std::memset(above, 0, static_cast<size_t>(count) * sizeof(T));
