@@ -28,11 +28,8 @@ bool restrict_to_unknowns(const Blend<P>& blend, int64_t c) {
   const Range& u = blend.unknowns;
   bool is_finite = true;
   for (int64_t y = u.y0; y < u.y1; ++y) {
-    T* __restrict__ b = blend.row(c, y) + u.x0;
-    const bool* inside = blend.inside(y) + u.x0;
-    if (!blend.is_rectangle) {
-      for (int64_t x = 0; x < u.w(); ++x) b[x] = inside[x] ? b[x] : T{0};
-    }
+    T* b = blend.row(c, y) + u.x0;
+    if (!blend.is_rectangle) keep_where(blend.inside_bytes(y) + u.x0, u.w(), b);
     if (!Blend<P>::kIsUInt8) is_finite &= all_finite(b, u.w());
   }
   return is_finite;
@@ -44,7 +41,7 @@ bool is_base_finite(const Blend<P>& blend, int64_t c, bool from_source) {
   using T = typename P::Compute;
   if (Blend<P>::kIsUInt8) return true;
   const Range& u = blend.unknowns;
-  T* __restrict__ line = blend.rows.memory.line[0];
+  T* line = blend.rows.memory.line[0];
   bool is_finite = true;
   for (int64_t y = u.y0; y < u.y1; ++y) {
     if (from_source) {
@@ -52,10 +49,7 @@ bool is_base_finite(const Blend<P>& blend, int64_t c, bool from_source) {
     } else {
       blend.rows.target_row(c, y, u.x0, u.w(), line);
     }
-    const bool* inside = blend.inside(y) + u.x0;
-    if (!blend.is_rectangle) {
-      for (int64_t x = 0; x < u.w(); ++x) line[x] = inside[x] ? line[x] : T{0};
-    }
+    if (!blend.is_rectangle) keep_where(blend.inside_bytes(y) + u.x0, u.w(), line);
     is_finite &= all_finite(line, u.w());
   }
   return is_finite;
@@ -158,13 +152,14 @@ void composite(const Blend<P>& blend, int64_t c, bool from_source) {
       }
       base[x] = value;
     }
-    Stored* to = blend.rows.target_pixel(c, y, u.x0);
+    Stored* __restrict__ to = blend.rows.target_pixel(c, y, u.x0);
     const int64_t step = blend.rows.problem.target.stride_x;
-    const bool* inside = blend.inside(y) + u.x0;
-    const auto write = [&](int64_t step_x) {
-      for (int64_t x = 0; x < count; ++x) {
-        to[x * step_x] = inside[x] ? P::store(base[x]) : to[x * step_x];
-      }
+    const uint8_t* __restrict__ inside = blend.inside_bytes(y) + u.x0;
+    const auto write = [=](int64_t step_x) {
+      for_bytes(count, [=](int64_t x) {
+        const Stored before = to[x * step_x], after = P::store(base[x]);
+        to[x * step_x] = inside[x] != 0 ? after : before;
+      });
     };
     step == 1 ? write(1) : step == 3 ? write(3) : write(step);
   }
@@ -242,6 +237,7 @@ Status blend_sample(Blend<P>* blend, Sine<typename P::Compute>* sine, char* sine
     } else if (!solve_iteratively(*blend, s, c)) {
       return kNotConverged;
     }
+    if (!restrict_to_unknowns(*blend, c)) return kNotFinite;  // it overflowed
   }
   if (blend->is_rectangle) set_inside(*blend, u);  // whatever the mask was
   const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;

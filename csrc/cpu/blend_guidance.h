@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "blend_rows.h"
 
@@ -38,7 +39,16 @@ struct Blend {
     return rows.memory.weight == nullptr ? nullptr : rows.memory.weight + y * rows.plan.w;
   }
   bool* inside(int64_t y) const { return rows.memory.inside + y * rows.plan.w; }
+  // The same, 0 or 1: compilers vectorise conditions on bytes rather than on bool.
+  const uint8_t* inside_bytes(int64_t y) const {
+    return reinterpret_cast<const uint8_t*>(inside(y));
+  }
 };
+
+template <class T>
+void keep_where(const uint8_t* __restrict__ is_set, int64_t count, T* __restrict__ line) {
+  for_bytes(count, [=](int64_t x) { line[x] = is_set[x] != 0 ? line[x] : T{0}; });
+}
 
 // What an edge from p to q, each `count` of them, adds to b(p) and takes from b(q): by how much the
 // guiding gradient differs from the target's.
@@ -127,38 +137,42 @@ void fill_membrane(const Blend<P>& blend, int64_t c) {
   const Range& r = blend.window;
   const int64_t count = r.w();
   T* const* line = blend.rows.memory.line;
-  T *above = line[0], *here = line[1], *below = line[2];
-  const auto load = [&](int64_t y, T* __restrict__ to) {
-    T* __restrict__ target = line[3];
-    blend.rows.source_row(c, y, r.x0, count, to);
-    blend.rows.target_row(c, y, r.x0, count, target);
-    for (int64_t x = 0; x < count; ++x) to[x] = target[x] - to[x];
+  T *above = line[0], *here = line[1], *below = line[2];  // e, and 0 for unknowns
+  T *all = line[3], *all_below = line[4];                 // e of all pixels
+  const auto load = [&](int64_t y, T* __restrict__ e, T* __restrict__ known) {
+    const T* __restrict__ source = line[5];
+    const T* __restrict__ target = line[6];
+    blend.rows.source_row(c, y, r.x0, count, line[5]);
+    blend.rows.target_row(c, y, r.x0, count, line[6]);
+    const uint8_t* __restrict__ is_unknown = blend.inside_bytes(y) + r.x0;
+    for_bytes(count, [=](int64_t x) {
+      const T value = target[x] - source[x];
+      e[x] = value;
+      known[x] = is_unknown[x] != 0 ? T{0} : value;
+    });
   };
-  // Adds those of `e` that are no unknowns, or all of them where the patch ends.
-  T* b = nullptr;
-  const auto add = [&b](const T* e, const bool* is_unknown, int64_t first, int64_t last) {
-    for (int64_t x = first; x < last; ++x) b[x] += is_unknown[x] ? T{0} : e[x];
-  };
-  load(r.y0, here);
+  for (T* known : {above, here, below}) known[-1] = known[count] = T{0};
+  std::memset(above, 0, static_cast<size_t>(count) * sizeof(T));
+  load(r.y0, all, here);
   for (int64_t y = r.y0; y < r.y1; ++y) {
     const bool is_first = y == r.y0, is_last = y + 1 == r.y1;
-    if (!is_last) load(y + 1, below);
-    const bool* inside = blend.inside(y) + r.x0;
-    b = blend.row(c, y) + r.x0;
-    std::memset(b, 0, static_cast<size_t>(count) * sizeof(T));
-    if (!is_first) add(above, inside - plan.w, 0, count);
-    if (!is_last) add(below, inside + plan.w, 0, count);
-    add(here - 1, inside - 1, 1, count);
-    add(here + 1, inside + 1, 0, count - 1);
-    const auto add_here = [&](int64_t first, int64_t last) {
-      for (int64_t x = first; x < last; ++x) b[x] += here[x];
+    if (is_last) {
+      std::memset(below, 0, static_cast<size_t>(count) * sizeof(T));
+    } else {
+      load(y + 1, all_below, below);
+    }
+    T* __restrict__ b = blend.row(c, y) + r.x0;
+    for (int64_t x = 0; x < count; ++x) b[x] = above[x] + below[x] + (here[x - 1] + here[x + 1]);
+    const auto add_all = [&](int64_t first, int64_t last) {
+      for (int64_t x = first; x < last; ++x) b[x] += all[x];
     };
-    if (is_first && r.y0 == 0 && !plan.top) add_here(0, count);
-    if (is_last && r.y1 == plan.h && !plan.bottom) add_here(0, count);
-    if (r.x0 == 0 && !plan.left) add_here(0, 1);
-    if (r.x1 == plan.w && !plan.right) add_here(count - 1, count);
+    if (is_first && r.y0 == 0 && !plan.top) add_all(0, count);
+    if (is_last && r.y1 == plan.h && !plan.bottom) add_all(0, count);
+    if (r.x0 == 0 && !plan.left) add_all(0, 1);
+    if (r.x1 == plan.w && !plan.right) add_all(count - 1, count);
     T* free = above;
     above = here, here = below, below = free;
+    std::swap(all, all_below);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "blend_layout.h"
 #include "pixel.h"
+#include "rows.h"
 
 namespace ssad::SSAD_LEVEL {
 
@@ -11,7 +12,7 @@ void load_row(const typename P::Stored* __restrict__ from, int64_t step,
               typename P::Compute* __restrict__ to, int64_t count) {
   // The steps of planes and of packed RGB are known to the compiler.
   if (step == 1) {
-    for (int64_t i = 0; i < count; ++i) to[i] = P::load(from[i]);
+    for_bytes(count, [=](int64_t i) { to[i] = P::load(from[i]); });
   } else if (step == 3) {
     for (int64_t i = 0; i < count; ++i) to[i] = P::load(from[3 * i]);
   } else {

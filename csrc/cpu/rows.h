@@ -8,6 +8,25 @@
 
 namespace ssad::SSAD_LEVEL {
 
+template <int64_t kGroup, class Body>
+bool for_groups(int64_t count, Body body) {
+  if (count < kGroup) return false;
+  for (int64_t x = 0; x < count; x += kGroup) {
+    const int64_t start = x < count - kGroup ? x : count - kGroup;
+    for (int64_t i = 0; i < kGroup; ++i) body(start + i);
+  }
+  return true;
+}
+
+// Body: x -> nothing, for a row with bytes in it, and such that it may be run twice for a pixel. A
+// vector of bytes is most of a short row, and the pixels after the last one would take longer than
+// all others; so the last groups overlap.
+template <class Body>
+void for_bytes(int64_t count, Body body) {
+  if (for_groups<64>(count, body) || for_groups<32>(count, body)) return;
+  for (int64_t x = 0; x < count; ++x) body(x);
+}
+
 // One row out of and back into an image of any layout. The steps of planes and of packed RGB are
 // known to the compiler.
 
