@@ -8,11 +8,6 @@
 
 namespace ssad::SSAD_LEVEL {
 
-// What a mask holds, as a number in 0...1; NaN stays NaN.
-inline float mask_value(bool x) { return x ? 1.0f : 0.0f; }
-inline float mask_value(uint8_t x) { return static_cast<float>(x) / 255.0f; }
-inline float mask_value(float x) { return x < 0.0f ? 0.0f : x > 1.0f ? 1.0f : x; }
-
 // By the bits, as all_finite.
 inline bool is_number(bool) { return true; }
 inline bool is_number(uint8_t) { return true; }
@@ -20,6 +15,14 @@ inline bool is_number(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
   return (bits & 0x7FFFFFFFu) <= 0x7F800000u;
+}
+
+// What a mask holds, as a number in 0...1; NaN is not set.
+inline float mask_value(bool x) { return x ? 1.0f : 0.0f; }
+inline float mask_value(uint8_t x) { return static_cast<float>(x) / 255.0f; }
+inline float mask_value(float x) {
+  if (!is_number(x)) return 0.0f;
+  return x < 0.0f ? 0.0f : x > 1.0f ? 1.0f : x;
 }
 
 // Widens `found` by what of a row is set.
