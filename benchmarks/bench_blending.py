@@ -210,7 +210,7 @@ ROWS += [
 ROWS += [
     Row(f"compat-{g}-{s}", partial(_against_opencv, "poisson_blend_", s, 8.0, g, "opencv"))
     for s in SIDES
-    for g in (("source", "mixed", "monochrome") if s == 64 else ("source",))
+    for g in (("source", "mixed") if s == 64 else ("source",))
 ]
 ROWS += [
     Row(f"{peer}-{family}-{side}", partial(build, family, side))
