@@ -137,9 +137,17 @@ def test_code_of_an_instruction_set_has_no_shared_inline_functions(path):
     """A std container's code may be kept from the AVX-512 object, for a processor without it."""
     if path.suffix != ".h" and relative(path) not in PER_LEVEL:
         return
+    if "emulation" in path.parts:  # for tests alone, see below
+        return
     standard = {name for name in includes_of(path) if "/" not in name and "." not in name}
     of_types = {"type_traits", "utility"}  # nothing of these runs
     assert standard <= {"cmath", "cstddef", "cstdint", "cstring"} | of_types
+
+
+@pytest.mark.parametrize("path", CSRC, ids=relative)
+def test_the_emulation_is_for_tests_alone(path):
+    if "emulation" not in path.parts and relative(path) != "csrc/cuda/launch.h":
+        assert not {name for name in includes_of(path) if name.startswith("emulation")}
 
 
 def test_some_files_are_compiled_per_instruction_set():

@@ -172,7 +172,8 @@ for _ in batches:
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     pages = 50 * (12 << 20) / resource.getpagesize()
-    assert int(run_python(code)) < 0.2 * pages
+    # How many batches are in hand at once depends on who is quicker.
+    assert int(run_python(code)) < 0.5 * pages
 
 
 def test_it_works_ahead_but_not_far() -> None:
