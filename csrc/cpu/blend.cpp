@@ -168,6 +168,10 @@ void composite(const Blend<P>& blend, int64_t c, bool from_source) {
 // Where b comes from.
 enum class Guidance { kFrame, kMembrane, kEdges, kWeightedEdges, kOpenCv };
 
+bool has_source_base(Guidance guidance) {
+  return guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
+}
+
 template <class P>
 Guidance choose_guidance(const Blend<P>& blend, bool is_full) {
   const BlendProblem& problem = blend.rows.problem;
@@ -191,9 +195,8 @@ bool fill(const Blend<P>& blend, int64_t c, Guidance guidance) {
     case Guidance::kWeightedEdges: fill_by_gradient<true>(blend, c); break;
     case Guidance::kOpenCv: fill_opencv(blend, c); break;
   }
-  const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
   return restrict_to_unknowns(blend, c) && is_mixture_finite(blend, c) &&
-         is_base_finite(blend, c, from_source);
+         is_base_finite(blend, c, has_source_base(guidance));
 }
 
 template <class P>
@@ -207,7 +210,7 @@ void set_inside(const Blend<P>& blend, const Range& range) {
 
 // Returns kApplied, or why the sample has to be left alone.
 template <class P>
-Status blend_sample(Blend<P>* blend, Sine<typename P::Compute>* sine, char* sine_memory) {
+Status blend_sample(Blend<P>* blend, char* sine_scratch) {
   using T = typename P::Compute;
   const BlendProblem& problem = blend->rows.problem;
   const BlendPlan& plan = blend->rows.plan;
@@ -219,10 +222,12 @@ Status blend_sample(Blend<P>* blend, Sine<typename P::Compute>* sine, char* sine
 
   const Range& u = blend->unknowns;
   const bool is_direct = uses_sine(problem, plan);
+  Sine<T>* sine = sine_of<T>(sine_scratch);
   Workspace<T> s;
   if (is_direct) {
     const bool is_turned = u.w() > u.h();
-    prepare_sine(sine, is_turned ? u.w() : u.h(), is_turned ? u.h() : u.w(), sine_memory);
+    prepare_sine(sine, is_turned ? u.w() : u.h(), is_turned ? u.h() : u.w(),
+                 sine_scratch + kSineHeader);
   } else {
     if (blend->is_rectangle) set_inside(*blend, u);
     const Domain domain = {blend->inside(0), plan.h,    plan.w,    plan.top,
@@ -237,11 +242,12 @@ Status blend_sample(Blend<P>* blend, Sine<typename P::Compute>* sine, char* sine
     } else if (!solve_iteratively(*blend, s, c)) {
       return kNotConverged;
     }
-    if (!restrict_to_unknowns(*blend, c)) return kNotFinite;  // it overflowed
+    if (!Blend<P>::kIsUInt8 && !restrict_to_unknowns(*blend, c)) return kNotFinite;  // overflow
   }
   if (blend->is_rectangle) set_inside(*blend, u);  // whatever the mask was
-  const bool from_source = guidance == Guidance::kFrame || guidance == Guidance::kMembrane;
-  for (int64_t c = 0; c < problem.target.c; ++c) composite(*blend, c, from_source);
+  for (int64_t c = 0; c < problem.target.c; ++c) {
+    composite(*blend, c, has_source_base(guidance));
+  }
   return kApplied;
 }
 
@@ -253,9 +259,7 @@ void run_sample(void* context, int64_t worker, int64_t i) {
   const BlendPlan& plan = job.plans[i];
   problem.status[i] = plan.status;
   if (!is_active(plan)) return;
-  // The sine solver and its tables lie in front, and stay for the worker's next sample.
   char* memory = job.scratch.memory + worker * job.scratch.bytes;
-  auto* sine = reinterpret_cast<Sine<T>*>(memory);
   Arena arena = {memory + job.scratch.sine_bytes};
   const BlendParams& params = problem.params;
   const auto gain = [i](const double* gains) {
@@ -269,12 +273,16 @@ void run_sample(void* context, int64_t worker, int64_t i) {
                     {},
                     false,
                     false};
-  const Status status = blend_sample(&blend, sine, memory + kSineBytes);
+  const Status status = blend_sample(&blend, memory);
   if (status != kApplied) problem.status[i] = status;
 }
 
 template <class P>
 void run(Job* job, int64_t threads) {
+  const BlendScratch& scratch = job->scratch;
+  if (scratch.sine_bytes > 0) {
+    forget_tables<typename P::Compute>(scratch.memory, scratch.bytes, threads);
+  }
   parallel_for(job->problem.target.n, threads, run_sample<P>, job);
 }
 

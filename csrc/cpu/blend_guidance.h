@@ -45,11 +45,6 @@ struct Blend {
   }
 };
 
-template <class T>
-void keep_where(const uint8_t* __restrict__ is_set, int64_t count, T* __restrict__ line) {
-  for_bytes(count, [=](int64_t x) { line[x] = is_set[x] != 0 ? line[x] : T{0}; });
-}
-
 // What an edge from p to q, each `count` of them, adds to b(p) and takes from b(q): by how much the
 // guiding gradient differs from the target's.
 template <int64_t kGradient, bool kWeighted, class T>
@@ -99,9 +94,8 @@ void fill_guided(const Blend<P>& blend, int64_t c, Guide guide) {
       b[x] += down[x];
       below[x] = -down[x];
     }
-    T* swap = s;
-    s = s_below, s_below = swap;
-    swap = t, t = t_below, t_below = swap;
+    std::swap(s, s_below);
+    std::swap(t, t_below);
   }
 }
 

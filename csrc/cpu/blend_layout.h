@@ -3,25 +3,12 @@
 
 #include <cstdint>
 
-#include "kernels.h"
+#include "arena.h"
 #include "poisson_grid.h"
 #include "poisson_sine.h"
 #include "ssad/blend.h"
 
 namespace ssad::SSAD_LEVEL {
-
-// Hands out scratch memory piece by piece; without any it counts what is needed.
-struct Arena {
-  char* memory;
-  int64_t used = 0;
-
-  template <class T>
-  T* take(int64_t count) {
-    char* piece = memory == nullptr ? nullptr : memory + used;
-    used += (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) / kCacheLine * kCacheLine;
-    return reinterpret_cast<T*>(piece);
-  }
-};
 
 constexpr int kBlendLines = 8;
 constexpr int64_t kMargin = 16;  // before and after a line
@@ -87,17 +74,10 @@ inline int64_t layout_bytes(const BlendProblem& problem, const BlendPlan& plan) 
   return arena.used;
 }
 
-// In front of the sine solver's memory lies its struct.
-constexpr int64_t kSineBytes = 256;
-static_assert(sizeof(Sine<double>) <= kSineBytes && sizeof(Sine<float>) <= kSineBytes);
-
 inline int64_t sine_bytes(const BlendProblem& problem, const BlendPlan& plan) {
   if (!uses_sine(problem, plan)) return 0;
   const int64_t element = problem.target.dtype == Dtype::kFloat64 ? 8 : 4;
-  const bool is_turned = plan.w > plan.h;
-  const int64_t bytes =
-      sine_workspace_bytes(is_turned ? plan.w : plan.h, is_turned ? plan.h : plan.w, element);
-  return kSineBytes + (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return sine_scratch_bytes(plan.h, plan.w, element);
 }
 
 }  // namespace ssad::SSAD_LEVEL

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once, without contraction of multiply-adds: what is decided here must come out the same
 // on every instruction set and device.
-#include <cstring>
 #include <memory>
 #include <new>
 
@@ -100,12 +99,7 @@ bool poisson_blend(const BlendProblem& problem, int64_t threads) {
   const int64_t used = useful_threads(wanted, work * nanoseconds_per_pixel(problem.options.solver));
   std::unique_ptr<char[]> memory(new (std::nothrow) char[used * scratch.bytes + kCacheLine]);
   if (!memory) return false;
-  scratch.memory =
-      memory.get() + kCacheLine - reinterpret_cast<uintptr_t>(memory.get()) % kCacheLine;
-  for (int64_t worker = 0; worker < used; ++worker) {  // no tables yet
-    std::memset(scratch.memory + worker * scratch.bytes, 0,
-                static_cast<size_t>(scratch.sine_bytes > 0 ? SSAD_LEVEL::kSineBytes : 0));
-  }
+  scratch.memory = SSAD_LEVEL::align(memory.get());
   kernels().poisson_blend(problem, plans.get(), scratch, used);
   return true;
 }

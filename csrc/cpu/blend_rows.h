@@ -53,7 +53,7 @@ struct BlendRows {
     }
     if (problem.region == BlendRegion::kOpenCv) {  // which has no source outside of the mask
       const bool* inside = memory.inside + y * plan.w + x;
-      for (int64_t i = 0; i < count; ++i) to[i] = inside[i] ? to[i] : T{0};
+      keep_where(reinterpret_cast<const uint8_t*>(inside), count, to);
     }
   }
 

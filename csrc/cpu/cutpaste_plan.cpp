@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "arena.h"
 #include "kernels.h"
 #include "ssad/cutpaste.h"
 #include "ssad/parallel.h"
@@ -16,11 +17,10 @@ namespace {
 using SSAD_LEVEL::canvas_side;
 using SSAD_LEVEL::Rotation;
 using SSAD_LEVEL::rotation;
+using SSAD_LEVEL::round_up;
 
 // Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
 constexpr int64_t kFar = int64_t{1} << 24;
-
-int64_t round_up(int64_t bytes) { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
 
 bool near(int64_t x) { return -kFar < x && x < kFar; }
 
@@ -118,16 +118,15 @@ bool cut_paste(const ImageView& from, const ImageView& to, const CutPasteParams&
 
   CutPasteScratch scratch;
   scratch.is_independent = is_copy || !size.is_foreign;
-  scratch.patch_bytes = round_up(pixel_bytes * size.largest);
+  scratch.patch_bytes = round_up(pixel_bytes * size.largest, kCacheLine);
   scratch.work_bytes = work_stride(size.largest) * 3 * (from.dtype == Dtype::kFloat64 ? 8 : 4);
   const int64_t patches = scratch.is_independent
                               ? used * scratch.patch_bytes
-                              : round_up(size.elements * element_size(from.dtype));
+                              : round_up(size.elements * element_size(from.dtype), kCacheLine);
   std::unique_ptr<char[]> memory(
       new (std::nothrow) char[patches + used * scratch.work_bytes + kCacheLine]);
   if (!memory) return false;
-  scratch.patches =
-      memory.get() + kCacheLine - reinterpret_cast<uintptr_t>(memory.get()) % kCacheLine;
+  scratch.patches = SSAD_LEVEL::align(memory.get());
   scratch.work = scratch.patches + patches;
   kernels().cut_paste(from, to, plans.get(), scratch, mask, status, used);
   return true;

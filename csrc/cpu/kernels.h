@@ -16,8 +16,6 @@ struct CutPasteScratch {
   int64_t work_bytes;
 };
 
-constexpr int64_t kCacheLine = 64;
-
 // Per thread, on cache lines.
 struct PoissonScratch {
   char* memory;

@@ -62,20 +62,15 @@ void solve_sample(void* context, int64_t worker, int64_t i) {
 }
 
 template <class T>
-Sine<T>* tables_of(const PoissonScratch& scratch, int64_t worker) {
-  return reinterpret_cast<Sine<T>*>(scratch.memory + worker * scratch.bytes);
-}
-
-template <class T>
 void solve_sample_directly(void* context, int64_t worker, int64_t i) {
   const Job& job = *static_cast<const Job*>(context);
   const PoissonProblem& problem = job.problem;
   const int64_t h = problem.h, w = problem.w, pixels = h * w;
   const bool is_turned = w > h;
-  Sine<T>* s = tables_of<T>(job.scratch, worker);
+  char* scratch = job.scratch.memory + worker * job.scratch.bytes;
+  Sine<T>* s = sine_of<T>(scratch);
   if (has_inside(h, w)) {
-    char* memory = reinterpret_cast<char*>(s) + kSineHeader;
-    prepare_sine(s, (is_turned ? w : h) - 2, (is_turned ? h : w) - 2, memory);
+    prepare_sine(s, (is_turned ? w : h) - 2, (is_turned ? h : w) - 2, scratch + kSineHeader);
   }
   for (int64_t c = i * problem.c; c < (i + 1) * problem.c; ++c) {
     const Image<T> image = {h, w, static_cast<const T*>(problem.rhs) + c * pixels,
@@ -100,9 +95,7 @@ void solve_sample_directly(void* context, int64_t worker, int64_t i) {
 template <class T>
 void solve_batch(Job* job, int64_t threads) {
   const bool is_direct = job->problem.options.solver == kSine;
-  for (int64_t worker = 0; is_direct && worker < threads; ++worker) {
-    *tables_of<T>(job->scratch, worker) = Sine<T>();
-  }
+  if (is_direct) forget_tables<T>(job->scratch.memory, job->scratch.bytes, threads);
   parallel_for(job->problem.n, threads, is_direct ? solve_sample_directly<T> : solve_sample<T>,
                job);
 }

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include "poisson_simd.h"
+#include "arena.h"
+#include "simd.h"
 
 namespace ssad::SSAD_LEVEL {
 
@@ -31,8 +32,6 @@ struct Grid {
 // Rows start on multiples of this, whatever the level: sizes are computed where it is not known.
 constexpr int64_t kRowUnit = 16;
 constexpr int kMaxLevels = 26;  // sides are below 2^24
-
-inline int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 // The points of a single row are shifted by one, so that coarse points are red there, too.
 inline Grid make_grid(int64_t h, int64_t w, bool top, bool bottom, bool left, bool right) {

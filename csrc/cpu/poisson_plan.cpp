@@ -28,7 +28,7 @@ int64_t scratch_bytes(const PoissonProblem& problem) {
   const int64_t bytes = problem.options.solver == kSine
                             ? SSAD_LEVEL::rectangle_bytes(problem.h, problem.w, element)
                             : SSAD_LEVEL::workspace_size(problem.h, problem.w) * element;
-  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return SSAD_LEVEL::round_up(bytes, kCacheLine);
 }
 
 void fill_ring(int64_t h, int64_t w, bool* mask) {
@@ -50,8 +50,7 @@ bool poisson_solve(const PoissonProblem& problem, int64_t threads) {
   const int64_t bytes = used * scratch.bytes + kCacheLine + ring_bytes;
   std::unique_ptr<char[]> memory(new (std::nothrow) char[bytes]);
   if (!memory) return false;
-  scratch.memory =
-      memory.get() + kCacheLine - reinterpret_cast<uintptr_t>(memory.get()) % kCacheLine;
+  scratch.memory = SSAD_LEVEL::align(memory.get());
   auto* ring = reinterpret_cast<bool*>(memory.get() + bytes - ring_bytes);
   if (has_ring) fill_ring(problem.h, problem.w, ring);
   scratch.ring = ring;

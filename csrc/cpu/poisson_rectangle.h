@@ -15,16 +15,10 @@ struct Image {
   T* solution;
 };
 
-// A worker keeps its tables from sample to sample, at the start of its memory.
-constexpr int64_t kSineHeader =
-    (static_cast<int64_t>(sizeof(Sine<double>)) + kPadBytes - 1) / kPadBytes * kPadBytes;
-static_assert(sizeof(Sine<float>) == sizeof(Sine<double>));
-
 inline bool has_inside(int64_t h, int64_t w) { return h > 2 && w > 2; }
 
 inline int64_t rectangle_bytes(int64_t h, int64_t w, int64_t element_size) {
-  if (!has_inside(h, w)) return kSineHeader;
-  return kSineHeader + sine_workspace_bytes(h - 2, w - 2, element_size);
+  return has_inside(h, w) ? sine_scratch_bytes(h - 2, w - 2, element_size) : kSineHeader;
 }
 
 // Runs over the edges between the inside and the boundary: body(y, x of the inside, boundary).

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "arena.h"
 #include "sine_product.h"
 
 // A e = b on a rectangle of unknowns with zeros around it, A = 4 e - the sum of the neighbours,
@@ -35,55 +36,63 @@ struct Sine {
   T* row(int64_t y) const { return rows + y * stride; }
 };
 
-inline int64_t padded_bytes(int64_t count, int64_t element_size) {
-  return (count * element_size + kPadBytes - 1) / kPadBytes * kPadBytes;
-}
-
 // Points and odd modes of a folded row; of even ones there may be one less.
 inline int64_t half_of(int64_t w) { return (w + 1) / 2; }
 
 template <class T>
 int64_t padded_count(int64_t count) {
-  return padded_bytes(count, sizeof(T)) / static_cast<int64_t>(sizeof(T));
+  return round_up(count, kPadBytes / static_cast<int64_t>(sizeof(T)));
 }
 
-// Lays out the memory, unless it is null; returns how many bytes are needed.
 template <class T>
-int64_t lay_out(Sine<T>* s, int64_t h, int64_t w, char* memory) {
-  int64_t used = 0;
-  const auto take = [&](int64_t count, int64_t element_size) {
-    char* start = memory == nullptr ? nullptr : memory + used;
-    used += padded_bytes(count, element_size);
-    return start;
-  };
-  const auto values = [&](int64_t count) { return reinterpret_cast<T*>(take(count, sizeof(T))); };
-  const auto doubles = [&](int64_t count) {
-    return reinterpret_cast<double*>(take(count, sizeof(double)));
-  };
+void lay_out(Sine<T>* s, int64_t h, int64_t w, Arena* arena) {
   s->h = h, s->w = w;
   s->stride = padded_count<T>(w);
   s->half = padded_count<T>(half_of(w));
-  s->rows = values(h * s->stride);
-  s->modes = values((h + kPadRows) * 2 * s->half);
-  s->block = values(kBlockRows * 2 * s->half);
-  s->odd_forward = values(half_of(w) * s->half);
-  s->odd_back = values(half_of(w) * s->half);
-  s->even = values(half_of(w) * s->half);
-  s->sines = values(2 * (w + 1));
-  s->first = values(2 * s->half);
-  s->pivots = doubles(h * 2 * s->half);
-  s->carries = doubles(2 * s->half);
-  return used;
+  s->rows = arena->take<T>(h * s->stride);
+  s->modes = arena->take<T>((h + kPadRows) * 2 * s->half);
+  s->block = arena->take<T>(kBlockRows * 2 * s->half);
+  for (T** matrix : {&s->odd_forward, &s->odd_back, &s->even}) {
+    *matrix = arena->take<T>(half_of(w) * s->half);
+  }
+  s->sines = arena->take<T>(2 * (w + 1));
+  s->first = arena->take<T>(2 * s->half);
+  s->pivots = arena->take<double>(h * 2 * s->half);
+  s->carries = arena->take<double>(2 * s->half);
 }
 
 // Scratch for any rectangle that fits into h x w or w x h and is not wider than high. The memory
 // must start on a cache line.
 inline int64_t sine_workspace_bytes(int64_t h, int64_t w, int64_t element_size) {
   const int64_t high = h > w ? h : w, wide = h > w ? w : h;
+  Arena arena = {nullptr};
   Sine<float> single;
   Sine<double> twice;
-  return element_size == sizeof(float) ? lay_out(&single, high, wide, nullptr)
-                                       : lay_out(&twice, high, wide, nullptr);
+  element_size == sizeof(float) ? lay_out(&single, high, wide, &arena)
+                                : lay_out(&twice, high, wide, &arena);
+  return arena.used;
+}
+
+// A worker's solver lies in front of the memory that it works in, and stays there, with its tables,
+// for the worker's next sample.
+constexpr int64_t kSineHeader = round_up(sizeof(Sine<double>), kCacheLine);
+static_assert(sizeof(Sine<float>) == sizeof(Sine<double>));
+
+inline int64_t sine_scratch_bytes(int64_t h, int64_t w, int64_t element_size) {
+  return kSineHeader + sine_workspace_bytes(h, w, element_size);
+}
+
+template <class T>
+Sine<T>* sine_of(char* scratch) {
+  return reinterpret_cast<Sine<T>*>(scratch);
+}
+
+// For each worker's scratch memory, of `bytes` each: no tables yet.
+template <class T>
+void forget_tables(char* scratch, int64_t bytes, int64_t workers) {
+  for (int64_t worker = 0; worker < workers; ++worker) {
+    *sine_of<T>(scratch + worker * bytes) = Sine<T>();
+  }
 }
 
 // Of the modes of one half, mode(n) = first + 2 n. The further ones settle after a few rows.
@@ -110,7 +119,8 @@ void fill_pivots(const Sine<T>& s, int64_t first, int64_t modes, int64_t column)
 template <class T>
 void prepare_sine(Sine<T>* s, int64_t h, int64_t w, char* memory) {
   if (s->h == h && s->w == w) return;
-  lay_out(s, h, w, memory);
+  Arena arena = {memory};
+  lay_out(s, h, w, &arena);
   // What pads rows and columns is computed with, so it should be cheap.
   std::memset(s->modes, 0, static_cast<size_t>((h + kPadRows) * 2 * s->half) * sizeof(T));
   std::memset(s->rows, 0, static_cast<size_t>(h * s->stride) * sizeof(T));
@@ -262,7 +272,11 @@ template <class T>
 void solve_sine(const Sine<T>& s, bool frame_only) {
   const size_t bytes = static_cast<size_t>(2 * s.half) * sizeof(double);
   std::memset(s.carries, 0, bytes);
-  frame_only&& s.w > 1 ? forward_frame(s) : forward(s);
+  if (frame_only && s.w > 1) {
+    forward_frame(s);
+  } else {
+    forward(s);
+  }
   std::memset(s.carries, 0, bytes);
   back(s);
 }

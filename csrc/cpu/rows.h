@@ -27,6 +27,12 @@ void for_bytes(int64_t count, Body body) {
   for (int64_t x = 0; x < count; ++x) body(x);
 }
 
+// Zeros where is_set is 0.
+template <class T>
+void keep_where(const uint8_t* __restrict__ is_set, int64_t count, T* __restrict__ line) {
+  for_bytes(count, [=](int64_t x) { line[x] = is_set[x] != 0 ? line[x] : T{0}; });
+}
+
 // One row out of and back into an image of any layout. The steps of planes and of packed RGB are
 // known to the compiler.
 

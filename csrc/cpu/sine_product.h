@@ -3,20 +3,14 @@
 
 #include <cstdint>
 
-#include "ssad/level.h"
+#include "simd.h"
 
 // The product of a few rows with a small constant matrix. The matrix is stored the way that it is
 // read, so there is nothing to pack; rows and columns are padded, so there are no remainders.
 namespace ssad::SSAD_LEVEL {
 
 // A tile's sums stay in registers; enough of them to hide the latency of multiply-adds.
-#if defined(__AVX512F__)
-constexpr int64_t kSimdBytes = 64, kTileRows = 8;
-#elif defined(__AVX2__)
-constexpr int64_t kSimdBytes = 32, kTileRows = 6;
-#else
-constexpr int64_t kSimdBytes = 16, kTileRows = 4;
-#endif
+constexpr int64_t kTileRows = kVectorBytes == 64 ? 8 : kVectorBytes == 32 ? 6 : 4;
 constexpr int64_t kTileVectors = 2;
 
 // What memory is padded to must suit every instruction set, since its size is computed once.
@@ -31,29 +25,22 @@ constexpr int64_t kBlockRows = 48;  // whole tiles of 4, 6 or 8
 #define SSAD_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-template <class T>
-struct Simd {
-  typedef T Vector __attribute__((vector_size(kSimdBytes), may_alias));
-  static constexpr int64_t kLanes = kSimdBytes / static_cast<int64_t>(sizeof(T));
-};
-
 // c = a b for a tile of kTileRows rows and kVectors vectors; b's rows follow one another. Rows of b
 // and c start on whole vectors.
 template <int64_t kVectors, class T>
 void multiply_tile(const T* __restrict__ a, int64_t a_stride, const T* __restrict__ b,
                    int64_t depth, T* __restrict__ c, int64_t c_stride) {
-  using Vector = typename Simd<T>::Vector;
-  Vector sums[kTileRows][kVectors] = {};
-  const auto* right = reinterpret_cast<const Vector*>(b);
-  for (int64_t k = 0; k < depth; ++k, right += kVectors) {
+  Vector<T> sums[kTileRows][kVectors] = {};
+  for (int64_t k = 0; k < depth; ++k, b += kVectors * kLanes<T>) {
     for (int64_t y = 0; y < kTileRows; ++y) {
-      for (int64_t v = 0; v < kVectors; ++v) sums[y][v] += a[y * a_stride + k] * right[v];
+      for (int64_t v = 0; v < kVectors; ++v) {
+        sums[y][v] += a[y * a_stride + k] * load(b + v * kLanes<T>);
+      }
     }
   }
   SSAD_UNROLL
   for (int64_t y = 0; y < kTileRows; ++y) {
-    auto* row = reinterpret_cast<Vector*>(c + y * c_stride);
-    for (int64_t v = 0; v < kVectors; ++v) row[v] = sums[y][v];
+    for (int64_t v = 0; v < kVectors; ++v) store(c + y * c_stride + v * kLanes<T>, sums[y][v]);
   }
 }
 
@@ -62,7 +49,7 @@ void multiply_tile(const T* __restrict__ a, int64_t a_stride, const T* __restric
 template <class T>
 void multiply(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t width, T* c,
               int64_t c_stride, int64_t rows) {
-  constexpr int64_t kLanes = Simd<T>::kLanes, kTile = kTileVectors * kLanes;
+  constexpr int64_t kTile = kTileVectors * kLanes<T>;
   for (int64_t x = 0; x < width; x += kTile) {
     const bool is_whole = x + kTile <= width;
     const auto tile = is_whole ? multiply_tile<kTileVectors, T> : multiply_tile<1, T>;
@@ -78,7 +65,7 @@ void multiply(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t w
 template <class T, class First, class Step>
 void fill_panels(const T* table, int32_t period, int64_t depth, int64_t columns, int64_t width,
                  First first, Step step, T* b) {
-  constexpr int64_t kTile = kTileVectors * Simd<T>::kLanes;
+  constexpr int64_t kTile = kTileVectors * kLanes<T>;
   for (int64_t x = 0; x < width; x += kTile) {
     const int64_t lanes = x + kTile <= width ? kTile : kTile / kTileVectors;
     int32_t index[kTile], steps[kTile];

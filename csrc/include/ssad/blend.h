@@ -9,7 +9,7 @@
 
 namespace ssad {
 
-// The numbers are those of ssad_kernels/blending.py.
+// The numbers are those of ssad_kernels/blending_op.py.
 enum class BlendRegion : int32_t { kMask, kRect, kOpenCv };
 enum class MaskKind : int32_t { kNone, kBool, kUInt8, kFloat32 };
 enum BlendGradient : int64_t {
