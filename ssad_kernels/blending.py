@@ -13,20 +13,15 @@ from torch import Tensor
 
 from ssad_kernels import blending_op
 from ssad_kernels._arrays import plain
-from ssad_kernels._errors import FLOATS, check_dtype, check_images, check_tensor, wording
+from ssad_kernels._errors import FLOATS, check_dtype, check_tensor, wording
 from ssad_kernels._status import raise_for_status
+from ssad_kernels.poisson import MAX_ITERATIONS, SOLVERS, TOLERANCES, Solver, check_stop
 
 Region = Literal["mask", "rect"]
 Gradient = Literal["source", "mixed", "average", "monochrome"]
-Solver = Literal["auto", "multigrid", "sor", "jacobi", "sine"]
 
 _GRADIENTS = ("source", "mixed", "average", "monochrome")
-# Safety stops; a sample that the sine transform does not serve is solved by multigrid.
-_MAX_ITERATIONS = {"multigrid": 40, "sor": 2000, "jacobi": 20000, "sine": 40}
-_LEVEL = 1 / 255
-# Where to stop, (tol, rtol), as in `poisson_solve`: a fiftieth of a grey level.
-_TOLERANCES = {torch.uint8: (0.02, 1e-6), torch.float64: (0.0, 1e-9)}
-_TOLERANCE = (0.02 * _LEVEL, 1e-6)
+_LEVELS = 255.0  # of grey, where white is 1
 
 
 def poisson_blend_(
@@ -234,8 +229,7 @@ def _arguments(
     # Kinds of tv_tensors cannot be mixed in an op.
     target, source = plain(target), plain(source)
     mask = None if mask is None else plain(mask)
-    check_images(op, target, argument="target", is_written=op.endswith("_"))
-    n, device = target.shape[0], target.device
+    n, device = target.shape[0] if target.dim() else 0, target.device
 
     name_of_gradient = gradient if isinstance(gradient, str) else "source"
     _check_names(op, region, name_of_gradient, solver, compat)
@@ -243,10 +237,13 @@ def _arguments(
         region = "opencv"
     if solver == "auto":
         solver = "multigrid" if region == "mask" and mask is not None else "sine"
-    default_tol, rtol = _TOLERANCES.get(target.dtype, _TOLERANCE)
-    if tol is not None:
-        blending_op.check_tolerance(op, "tol", tol)
-        default_tol, rtol = tol * (1.0 if target.dtype == torch.uint8 else _LEVEL), 0.0
+    if tol is None:
+        tol, rtol = TOLERANCES[torch.float64 if target.dtype == torch.float64 else torch.float32]
+    else:
+        check_stop(op, tol, 0.0, 1)  # before it changes its unit
+        tol, rtol = tol / _LEVELS, 0.0
+    if target.dtype == torch.uint8:
+        tol *= _LEVELS
 
     if mask is not None:
         mask = mask.squeeze(1) if mask.dim() == 4 and mask.shape[1] == 1 else mask
@@ -266,8 +263,9 @@ def _arguments(
             check_dtype(op, name, gain, FLOATS)
             gain = gain.to(dtype)
         rows.append(gain)
-    steps = _MAX_ITERATIONS[solver]
-    return target, source, mask, *rows, region, solver, float(default_tol), rtol, steps
+    # A sample that the sine transform does not serve is solved by multigrid.
+    steps = MAX_ITERATIONS.get(solver, MAX_ITERATIONS["multigrid"])
+    return target, source, mask, *rows, region, solver, float(tol), rtol, steps
 
 
 def _check_names(op: str, region: str, gradient: str, solver: str, compat: str | None) -> None:
@@ -275,7 +273,7 @@ def _check_names(op: str, region: str, gradient: str, solver: str, compat: str |
         "compat": (compat, (None, "opencv")),
         "region": (region, ("mask", "rect")),
         "gradient": (gradient, _GRADIENTS),
-        "solver": (solver, ("auto", *blending_op.SOLVERS)),
+        "solver": (solver, ("auto", *SOLVERS)),
     }
     if compat == "opencv":
         if region != "mask":

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import torch
@@ -14,12 +13,10 @@ from ssad_kernels import _backend, reference
 from ssad_kernels._errors import check_device, check_dtype, check_images, check_shape, wording
 from ssad_kernels._op import define_op
 from ssad_kernels._status import is_applied
-from ssad_kernels.poisson import poisson_solve
+from ssad_kernels.poisson import BACKWARD_RTOL, SOLVERS, check_stop, poisson_solve
 
 REGIONS = {"mask": 0, "rect": 1, "opencv": 2}
-SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2, "sine": 3}
 _MASK_KINDS = {torch.bool: 1, torch.uint8: 2, torch.float32: 3}
-_BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-11}
 # Dtype and shape after N of the rows of parameters, in the order of the schema.
 ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
     ("top_left", torch.int64, (2,)),
@@ -30,12 +27,6 @@ ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
     ("source_gain", torch.float64, ()),
     ("target_gain", torch.float64, ()),
 )
-
-
-def check_tolerance(op: str, name: str, value: float) -> None:
-    """Raise ValueError unless a tolerance is finite and not negative."""
-    if not 0.0 <= value < math.inf:
-        raise ValueError(wording(op, name, "be finite and not negative", value))
 
 
 def _check(
@@ -86,10 +77,7 @@ def _check(
             raise ValueError(wording(op, name, f"be one of {', '.join(names)}", value))
     if solver == "sine" and region == "mask" and mask is not None:
         raise ValueError(wording(op, "solver", "not be sine for a mask of any shape", solver))
-    check_tolerance(op, "tol", tol)
-    check_tolerance(op, "rtol", rtol)
-    if not 1 <= max_iterations < 1 << 31:
-        raise ValueError(wording(op, "max_iterations", "be in 1...2147483647", max_iterations))
+    check_stop(op, tol, rtol, max_iterations)
 
 
 def _allocate(target: Tensor, *_: Any) -> Tensor:
@@ -161,7 +149,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     unknowns = where.unknowns & is_applied(status)[:, None, None, None]
     where = where._replace(unknowns=unknowns)
     zeros = torch.zeros_like(gradient)
-    rtol = _BACKWARD_RTOL[compute]
+    rtol = BACKWARD_RTOL[compute]
     adjoint = poisson_solve(-gradient, unknowns, zeros, tol=0.0, rtol=rtol)
 
     pasted = op.paste(source.detach().to(compute), where, codes)

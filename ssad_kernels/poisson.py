@@ -19,15 +19,15 @@ from ssad_kernels._op import define_op
 
 Solver = Literal["auto", "multigrid", "sor", "jacobi", "sine"]
 
-_NATIVE_SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2, "sine": 3}
+SOLVERS = {"multigrid": 0, "sor": 1, "jacobi": 2, "sine": 3}
 # Safety stops. Multigrid needs few iterations for any mask, over-relaxation about as many as a side
 # has pixels, Jacobi the square of that.
-_MAX_ITERATIONS = {"multigrid": 40, "sor": 2000, "jacobi": 20000}
+MAX_ITERATIONS = {"multigrid": 40, "sor": 2000, "jacobi": 20000}
 # Where to stop, (tol, rtol): a fiftieth of a grey level, as far as float32 can tell; for float64
 # nine digits.
-_TOLERANCES = {torch.float32: (0.02 / 255, 1e-6), torch.float64: (0.0, 1e-9)}
+TOLERANCES = {torch.float32: (0.02 / 255, 1e-6), torch.float64: (0.0, 1e-9)}
 # A gradient has no scale of its own.
-_BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
+BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
 # The shorter side up to which "auto" takes a sine transform, whose time per pixel grows with it.
 # Squares, one thread: multigrid took 4 to 5 times as long at 128 to 256 pixels, 2.5 at 1024, 1.5 at
 # 2048 with AVX-512; the product is half as fast with AVX2.
@@ -119,13 +119,13 @@ def poisson_solve(
     if solver == "auto":
         is_small = min(rhs.shape[-2:], default=0) <= _LARGEST_SINE
         solver = "sine" if mask is None and is_small else "multigrid"
-    default_tol, default_rtol = _TOLERANCES.get(rhs.dtype, (0.0, 0.0))
+    default_tol, default_rtol = TOLERANCES.get(rhs.dtype, (0.0, 0.0))
     if rtol is None:
         rtol = default_rtol if tol is None else 0.0
     if tol is None:
         tol = default_tol
     if max_iterations is None:
-        max_iterations = _MAX_ITERATIONS.get(solver, 1)
+        max_iterations = MAX_ITERATIONS.get(solver, 1)
     u, *info = _poisson_solve(
         rhs, mask, boundary, solver, float(tol), float(rtol), operator.index(max_iterations)
     )
@@ -142,7 +142,7 @@ def _check(
     max_iterations: int,
 ) -> None:
     op = "poisson_solve"
-    check_dtype(op, "rhs", rhs, _TOLERANCES)
+    check_dtype(op, "rhs", rhs, TOLERANCES)
     if mask is not None:
         check_dtype(op, "mask", mask, [torch.bool])
     check_dtype(op, "boundary", boundary, [rhs.dtype])
@@ -156,12 +156,17 @@ def _check(
         check_device(op, "mask", mask, rhs.device)
     check_shape(op, "boundary", boundary, rhs.shape)
     check_device(op, "boundary", boundary, rhs.device)
-    if solver not in _NATIVE_SOLVERS:
-        must = "be one of auto, " + ", ".join(_NATIVE_SOLVERS)
+    if solver not in SOLVERS:
+        must = "be one of auto, " + ", ".join(SOLVERS)
         raise ValueError(wording(op, "solver", must, solver))
     if solver == "sine" and mask is not None:
         must = "be another one than sine where there is a mask"
         raise ValueError(wording(op, "solver", must, solver))
+    check_stop(op, tol, rtol, max_iterations)
+
+
+def check_stop(op: str, tol: float, rtol: float, max_iterations: int) -> None:
+    """Raise ValueError unless a solver can stop there."""
     for name, value in (("tol", tol), ("rtol", rtol)):
         if not 0.0 <= value < math.inf:
             raise ValueError(wording(op, name, "be finite and not negative", value))
@@ -194,7 +199,7 @@ def _cpu(
         [0 if value is None else value.data_ptr() for value in inputs],
         _backend.NATIVE_DTYPES[rhs.dtype],
         rhs.shape,
-        _NATIVE_SOLVERS[solver],
+        SOLVERS[solver],
         tol,
         rtol,
         max_iterations,
@@ -215,7 +220,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     the mask. A full mask adds the mean of the boundary instead.
     """
     (mask,) = ctx.saved_tensors
-    rtol = _BACKWARD_RTOL[gradient.dtype]
+    rtol = BACKWARD_RTOL[gradient.dtype]
     zeros = torch.zeros_like(gradient)
     adjoint = _poisson_solve(-gradient, mask, zeros, ctx.solver, 0.0, rtol, ctx.max_iterations)[0]
     inside = mask[:, None] if mask is not None else reference.poisson.all_but_the_ring(gradient)
