@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,5 +80,27 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         if done.returncode != 0:
             pytest.fail(f"the interpreter failed:\n{done.stderr}", pytrace=False)
         return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def at_level(
+    run_python: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Any]:
+    """Run code at an instruction set; returns what it saves with ``torch.save(..., PATH)``."""
+    folder = tmp_path_factory.mktemp("levels")
+    capability = torch.backends.cpu.get_cpu_capability()
+    levels = {"DEFAULT": ["baseline"], "AVX2": ["baseline", "avx2"]}
+
+    @functools.cache
+    def run(code: str, level: str) -> Any:
+        if level not in levels.get(capability, ["baseline", "avx2", "avx512"]):
+            pytest.skip(f"this processor has no {level}")
+        path = folder / f"{len(list(folder.iterdir()))}.pt"
+        ask = "\nfrom ssad_kernels import _backend\nprint(_backend.native.cpu_level)"
+        chosen = run_python(f"PATH = {str(path)!r}\n{code}{ask}", SSAD_CPU_LEVEL=level)
+        assert chosen.strip() == level
+        return torch.load(path, weights_only=True)
 
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,8 +14,9 @@ from ssad_kernels._errors import FLOATS, IMAGE_DTYPES
 from ssad_kernels.testing import (
     LAYOUTS,
     blend_outcomes,
+    make_blend,
     make_images,
-    make_mask,
+    same_bits,
     with_layout,
 )
 
@@ -27,26 +27,6 @@ ROWS = ("sizes", "source_index", "source_box", "gradient", "source_gain", "targe
 
 def is_reference() -> bool:
     return _backend.native is None or _backend.active() == "reference"
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    as_bytes = [t.contiguous().flatten().view(torch.uint8).numpy() for t in (a, b)]
-    return np.array_equal(*as_bytes)
-
-
-def make_problem(
-    n: int = 6, dtype: torch.dtype = torch.float32, layout: str = "contiguous"
-) -> dict[str, Any]:
-    """Images of 19 x 17, sources of 12 x 11, masks of several families, and places."""
-    families = ("disc", "blobs", "noise", "square", "ellipses", "holes")
-    return {
-        "target": make_images(n, 3, 19, 17, dtype=dtype, layout=layout),
-        "source": make_images(n, 3, 12, 11, dtype=dtype, layout=layout, seed=1),
-        "mask": torch.stack([make_mask(families[i % 6], 12, 11, seed=i) for i in range(n)]),
-        "top_left": torch.tensor([(3, 2), (-2, 8), (7, 6), (0, 0), (11, -3), (4, 4)])[
-            torch.arange(n) % 6
-        ],
-    }
 
 
 def outcome_arguments(dtype: torch.dtype) -> tuple[dict[str, Any], Tensor]:
@@ -83,7 +63,7 @@ def test_every_status(region, dtype):
 @pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
 @pytest.mark.parametrize("region", ["mask", "rect"])
 def test_what_is_not_unknown_keeps_its_bits(region, dtype):
-    problem = make_problem(dtype=dtype)
+    problem = make_blend(dtype=dtype)
     if dtype.is_floating_point:
         problem["target"][:, 1] *= -0.0
         problem["target"][0, 0, 0, 0] = NAN
@@ -107,7 +87,7 @@ def test_what_is_not_unknown_keeps_its_bits(region, dtype):
 @pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
 def test_a_patch_on_itself_changes_nothing(dtype, region, gradient):
     target = make_images(6, 3, 19, 17, dtype=dtype)
-    problem = make_problem(dtype=dtype)
+    problem = make_blend(dtype=dtype)
     padded = torch.nn.functional.pad(target.double(), (15, 15, 15, 15)).to(dtype)
     patches = [
         padded[i, :, top + 15 : top + 27, left + 15 : left + 26]
@@ -131,7 +111,7 @@ def test_the_whole_image_on_itself_changes_nothing():
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_any_layout(layout, dtype):
-    problem = make_problem(dtype=dtype)
+    problem = make_blend(dtype=dtype)
     expected = poisson_blend(**problem)
     for name in ("target", "source"):
         problem[name] = with_layout(problem[name], layout)
@@ -143,7 +123,7 @@ def test_any_layout(layout, dtype):
 
 @pytest.mark.parametrize("options", [{}, {"gradient": "mixed", "region": "rect"}])
 def test_any_batch(options):
-    problem = make_problem(dtype=torch.uint8)
+    problem = make_blend(dtype=torch.uint8)
     expected = poisson_blend(**problem, **options)
     for i in range(6):
         alone = {name: value[i : i + 1] for name, value in problem.items()}
@@ -151,7 +131,7 @@ def test_any_batch(options):
 
 
 def test_kinds_of_masks():
-    problem = make_problem(dtype=torch.uint8)
+    problem = make_blend(dtype=torch.uint8)
     hard = problem["mask"]
     expected = poisson_blend(**problem)
     floats = hard[:, None].float(), hard.double() * 8 - 1, hard.half()
@@ -160,7 +140,7 @@ def test_kinds_of_masks():
 
 
 def test_gradients_by_name_and_by_code():
-    problem = make_problem(n=4)
+    problem = make_blend(n=4)
     codes = torch.tensor([3, 1, 0, 2])
     out = poisson_blend(**problem, gradient=codes)
     for i, code in enumerate(codes.tolist()):
@@ -169,7 +149,7 @@ def test_gradients_by_name_and_by_code():
 
 
 def test_gains():
-    problem = make_problem(n=4, dtype=torch.float64)
+    problem = make_blend(n=4, dtype=torch.float64)
     gains = torch.tensor([0.5, 1.0, -2.0, 0.0])
     options: dict[str, Any] = {"gradient": "average", "tol": 1e-6}
     out = poisson_blend(**problem, source_gain=gains, target_gain=2.0, **options)
@@ -182,7 +162,7 @@ def test_gains():
 
 
 def test_sources_are_looked_up_and_boxes_are_cut():
-    problem = make_problem(dtype=torch.uint8)
+    problem = make_blend(dtype=torch.uint8)
     index = torch.tensor([5, 0, 0, 3, 2, 1])
     looked_up = {**problem, "source": problem["source"][index]}
     expected = poisson_blend(**looked_up)
@@ -213,7 +193,7 @@ def test_a_source_may_share_memory_with_the_target(dtype):
 
 
 def test_results_of_uint8_are_rounded_once_and_clamped():
-    problem = make_problem(dtype=torch.uint8)
+    problem = make_blend(dtype=torch.uint8)
     exact = poisson_blend(
         **{**problem, "target": problem["target"].double(), "source": problem["source"].double()},
         source_gain=1.5,
@@ -227,7 +207,7 @@ def test_results_of_uint8_are_rounded_once_and_clamped():
 
 
 def test_strict():
-    problem = make_problem()
+    problem = make_blend()
     assert poisson_blend(**problem, strict=True).shape == problem["target"].shape
     problem["mask"][4] = False
     message = "^poisson_blend: 1 of 6 samples not applied, first 4: EMPTY$"
@@ -236,7 +216,7 @@ def test_strict():
 
 
 def test_no_sources_at_all():
-    problem = make_problem(n=2)
+    problem = make_blend(n=2)
     problem["source"] = problem["source"][:0]
     index = torch.zeros(2, dtype=torch.int64)
     out, status = poisson_blend(**problem, source_index=index, return_status=True)
@@ -274,7 +254,7 @@ def test_gradients(region, gradient):
 @pytest.mark.parametrize("dtype", FLOATS[:3], ids=str)
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradients_in_other_dtypes(gradient, dtype):
-    problem, weight = make_problem(dtype=dtype), torch.randn(6, 3, 19, 17)
+    problem, weight = make_blend(dtype=dtype), torch.randn(6, 3, 19, 17)
     problem["source"] = problem["source"] * 0.9  # no ties
     found = []
     for compute in (dtype, torch.float64):
@@ -301,7 +281,7 @@ def test_samples_that_are_not_applied_have_the_gradient_of_a_copy():
 
 
 def test_what_is_not_finite_does_not_spoil_other_gradients():
-    problem = make_problem(n=3)
+    problem = make_blend(n=3)
     problem["source"][0, 0, 6, 5] = NAN
     target, source = (problem[name].requires_grad_() for name in ("target", "source"))
     out, status = poisson_blend(**problem, gradient="mixed", return_status=True)
@@ -313,7 +293,7 @@ def test_what_is_not_finite_does_not_spoil_other_gradients():
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True)])
 def test_gradients_of_one_input_alone(needs):
-    problem = make_problem(n=2)
+    problem = make_blend(n=2)
     for name, need in zip(("target", "source"), needs, strict=True):
         problem[name].requires_grad_(need)
     poisson_blend(**problem).sum().backward()
@@ -329,7 +309,7 @@ def test_compiles_to_one_graph_with_its_gradient():
 
     torch._dynamo.reset()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    problem = make_problem(n=3)
+    problem = make_blend(n=3)
     results = []
     for function in (loss, compiled):
         leaves = [problem[name].clone().requires_grad_() for name in ("target", "source")]

@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from ssad_kernels import Status, poisson_blend
-from ssad_kernels.testing import make_images, make_mask
+from ssad_kernels.testing import make_images, make_mask, same_bits
 
 NAN, INF = float("nan"), float("inf")
 GRADIENTS = ("source", "mixed", "average", "monochrome")
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
 
 
 def make_problem(n: int = 6) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -147,9 +145,9 @@ def test_any_number_of_persistent_workers(workers, batch_size, context):
 
 
 _LEVELS = """
-import hashlib, json
+import hashlib
 import torch
-from ssad_kernels import _backend, cut_paste, make_keys, sample_cut_paste, philox
+from ssad_kernels import cut_paste, make_keys, sample_cut_paste, philox
 from ssad_kernels.testing import LAWS, make_images, outcomes
 
 params, _ = outcomes()
@@ -169,43 +167,16 @@ for law in LAWS.values():
 exact.update(philox(keys, 3, 70).numpy().tobytes())
 images = make_images(16, 3, 96, 96, dtype=torch.float32)
 pixels.append(cut_paste(images, sample_cut_paste(keys[:16], 96, 96, LAWS["paper"], stream=1))[0])
-torch.save(pixels, PATH)
-print(json.dumps([_backend.native.cpu_level, exact.hexdigest()]))
+torch.save((exact.hexdigest(), pixels), PATH)
 """
-
-
-def processor_has(level: str) -> bool:
-    capability = torch.backends.cpu.get_cpu_capability()
-    ranks = {"DEFAULT": 0, "AVX2": 1, "AVX512": 2}
-    return {"baseline": 0, "avx2": 1, "avx512": 2}[level] <= ranks.get(capability, 0)
-
-
-@pytest.fixture(scope="module")
-def at_level(
-    run_python: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[str, list[Tensor]]]:
-    """What a process comes to at a level: a digest of all decisions, and pixels."""
-    folder = tmp_path_factory.mktemp("levels")
-
-    @functools.cache
-    def run(level: str) -> tuple[str, list[Tensor]]:
-        path = folder / f"{level}.pt"
-        printed = run_python(f"PATH = {str(path)!r}\n{_LEVELS}", SSAD_CPU_LEVEL=level)
-        chosen, exact = json.loads(printed)
-        assert chosen == level
-        return exact, torch.load(path, weights_only=True)
-
-    return run
 
 
 @needs_native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
-def test_any_instruction_set(level, at_level):
+def test_any_instruction_set(level: str, at_level: Callable[[str, str], Any]):
     """Decisions are identical; pixels within a level, or 1e-5, or a rounding of the dtype."""
-    if not processor_has(level):
-        pytest.skip(f"this processor has no {level}")
-    exact, pixels = at_level(level)
-    expected_exact, expected = at_level("baseline")
+    exact, pixels = at_level(_LEVELS, level)
+    expected_exact, expected = at_level(_LEVELS, "baseline")
     assert exact == expected_exact
     for got, want in zip(pixels, expected, strict=True):
         atol = tolerance("cut_paste", want.dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import Status, _backend, poisson_solve, use_backend
-from ssad_kernels.testing import make_images
+from ssad_kernels.testing import make_images, same_bits
 
 NAN, INF = float("nan"), float("inf")
 SOLVERS = ("sine", "multigrid", "sor", "jacobi")
@@ -23,10 +23,6 @@ def make_problem(
     """A right-hand side and boundary values."""
     rhs = make_images(n, c, h, w, dtype=dtype, seed=1) - 0.5
     return rhs, make_images(n, c, h, w, dtype=dtype)
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    return a.numpy().tobytes() == b.numpy().tobytes()
 
 
 @needs_native

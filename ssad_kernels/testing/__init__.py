@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ssad_kernels.testing.blending import blend_outcomes, blend_samples
+from ssad_kernels.testing.blending import blend_outcomes, blend_samples, make_blend
 from ssad_kernels.testing.cutpaste import (
     LAWS,
     PACKED_LAWS,
@@ -19,9 +19,9 @@ from ssad_kernels.testing.cutpaste import (
     philox_samples,
     sample_cut_paste_samples,
 )
-from ssad_kernels.testing.images import LAYOUTS, make_images, with_layout
+from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
 from ssad_kernels.testing.masks import MASKS, make_mask
-from ssad_kernels.testing.poisson import _poisson_samples
+from ssad_kernels.testing.poisson import poisson_samples
 
 __all__ = [
     "LAWS",
@@ -30,9 +30,11 @@ __all__ = [
     "PACKED_LAWS",
     "TOLERANCES",
     "blend_outcomes",
+    "make_blend",
     "make_images",
     "make_mask",
     "outcomes",
+    "same_bits",
     "samples",
     "tolerance",
     "with_layout",
@@ -87,7 +89,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
-    "poisson_solve": _poisson_samples,
+    "poisson_solve": poisson_samples,
     "sample_cut_paste": sample_cut_paste_samples,
 }
 

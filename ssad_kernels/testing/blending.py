@@ -177,3 +177,17 @@ def blend_samples(device: torch.device | str) -> dict[str, Arguments]:
     one = (*some(n=1), hard[:1], *_rows(1, device))
     found["one-sample"] = (*one, *_options("rect", f32))
     return found
+
+
+def make_blend(
+    n: int = 6, dtype: torch.dtype = torch.float32, layout: str = "contiguous"
+) -> dict[str, Any]:
+    """Arguments of `poisson_blend`: images of 19 x 17, sources of 12 x 11, masks, and places."""
+    families = ("disc", "blobs", "noise", "square", "ellipses", "holes")
+    places = torch.tensor([(3, 2), (-2, 8), (7, 6), (0, 0), (11, -3), (4, 4)])
+    return {
+        "target": make_images(n, 3, 19, 17, dtype=dtype, layout=layout),
+        "source": make_images(n, 3, 12, 11, dtype=dtype, layout=layout, seed=1),
+        "mask": torch.stack([make_mask(families[i % 6], 12, 11, seed=i) for i in range(n)]),
+        "top_left": places[torch.arange(n) % 6],
+    }

@@ -64,3 +64,8 @@ def with_layout(images: Tensor, layout: str) -> Tensor:
 
 
 LAYOUTS = ("contiguous", "channels_last", "strided", "transposed")
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether tensors of one dtype and any layout hold the same bits, NaN and -0 included."""
+    return torch.equal(*(t.contiguous().flatten().view(torch.uint8) for t in (a, b)))

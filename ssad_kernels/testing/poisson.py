@@ -14,7 +14,9 @@ from ssad_kernels.testing.masks import MASKS, make_mask
 Arguments = tuple[Any, ...]
 
 
-def _poisson_samples(device: torch.device | str) -> dict[str, Arguments]:
+def poisson_samples(device: torch.device | str) -> dict[str, Arguments]:
+    """Arguments of `poisson_solve`: every solver, dtype, layout and family of masks."""
+
     def problem(n: int, c: int, h: int, w: int, dtype: torch.dtype, layout: str) -> list[Tensor]:
         boundary = make_images(n, c, h, w, dtype=dtype, layout=layout, device=device)
         rhs = make_images(n, c, h, w, dtype=dtype, layout=layout, seed=1, device=device) - 0.5

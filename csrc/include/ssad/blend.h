@@ -68,7 +68,7 @@ namespace ssad::SSAD_LEVEL {
 // How much of the gradient along an edge is the patch's: the mean of the mask where it is set.
 template <class T>
 SSAD_HD T edge_weight(T a, T b) {
-  const T half = (a > T{0}) & (b > T{0}) ? T{0.5} : T{1};
+  const T half = ((a > T{0}) & (b > T{0})) ? T{0.5} : T{1};
   return half * (a + b);
 }
 
