@@ -9,6 +9,9 @@ CPU_TORCH := 2.13.0
 BIN := $(VENV)/bin
 STAMPS := .stamps
 PYTEST := SSAD_REQUIRE_NATIVE=1 $(BIN)/pytest
+# Whole files to processes of one thread each: two cores halve the time.
+PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
+ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
 .PHONY: demo test lint bench stress wheel clean \
@@ -50,7 +53,7 @@ $(STAMPS)/installed: $(STAMPS)/environment $(STAMPS)/wheel
 
 $(STAMPS)/cpu-torch: $(STAMPS)/wheel
 	$(PYTHON) -m venv $(CPU_VENV)
-	$(CPU_VENV)/bin/pip install --quiet torch==$(CPU_TORCH) numpy pytest hypothesis
+	$(CPU_VENV)/bin/pip install --quiet torch==$(CPU_TORCH) numpy pytest pytest-xdist hypothesis
 	$(CPU_VENV)/bin/pip install --quiet --force-reinstall --no-deps dist/*.whl
 	touch $@
 
@@ -61,18 +64,20 @@ lane-lint: $(STAMPS)/tools
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.h' 'tests/*.cpp' 'tests/*.h')
 
 lane-suite: $(STAMPS)/installed $(STAMPS)/tools
-	$(PYTEST) tests
+	$(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests
 
+# Gradients are made of the same ops, and would take the reference minutes.
 lane-reference: $(STAMPS)/installed $(STAMPS)/tools
-	SSAD_TEST_BACKEND=reference $(PYTEST) tests/test_cutpaste*.py tests/test_poisson*.py \
-	  tests/test_blending.py tests/test_blending_opencv.py tests/test_random.py tests/test_transforms*.py
+	SSAD_TEST_BACKEND=reference $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) -k "not test_gradients" \
+	  tests/test_cutpaste*.py tests/test_poisson*.py tests/test_blending.py \
+	  tests/test_blending_opencv.py tests/test_random.py tests/test_transforms*.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
-	TRITON_INTERPRET=1 $(PYTEST) tests/triton
+	TRITON_INTERPRET=1 $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests/triton
 
 # The same wheel file under another torch, without torchvision and triton.
 lane-cpu-torch: $(STAMPS)/cpu-torch
-	SSAD_REQUIRE_NATIVE=1 $(CPU_VENV)/bin/pytest tests --ignore=tests/models
+	$(ONE_THREAD) $(CPU_VENV)/bin/pytest $(PARALLEL) tests --ignore=tests/models
 
 lane-sanitizers:
 	$(PYTHON) scripts/native_checks.py sanitizers

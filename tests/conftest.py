@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures for all tests."""
+"""Fixtures for all tests. SSAD_TEST_BACKEND names the backend to test, such as the reference."""
 
 from __future__ import annotations
 
@@ -16,26 +16,35 @@ import torch
 from hypothesis import settings
 
 import ssad_kernels
+from ssad_kernels import _backend
+
+BACKEND = os.environ.get("SSAD_TEST_BACKEND", "auto")
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("stress", deadline=None, max_examples=5000, print_blob=True)
 settings.load_profile(os.environ.get("SSAD_HYPOTHESIS", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what tells something of the C++ kernels alone where they do not run."""
+    reason = _backend.native_reason
+    if BACKEND == "reference":
+        reason = "the reference is under test"
+    for item in items:
+        if reason and item.get_closest_marker("native"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def _fresh_state() -> Iterator[None]:
-    """What is allocated and not written shows as NaN; threads and random state are put back.
-
-    SSAD_TEST_BACKEND names the backend to test, such as the reference.
-    """
+    """What is allocated and not written shows as NaN; threads and random state are put back."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
-    backend = os.environ.get("SSAD_TEST_BACKEND", "auto")
-    with torch.random.fork_rng(devices=[]), ssad_kernels.use_backend(backend):
+    with torch.random.fork_rng(devices=[]), ssad_kernels.use_backend(BACKEND):
         torch.manual_seed(0)
         yield
     torch.utils.deterministic.fill_uninitialized_memory = fill

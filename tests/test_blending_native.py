@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from ssad_kernels import Status, _backend, poisson_blend, use_backend
+from ssad_kernels import Status, poisson_blend, use_backend
 from ssad_kernels._errors import IMAGE_DTYPES
 from ssad_kernels.testing import make_blend, same_bits, samples, tolerance
 
-pytestmark = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
+pytestmark = pytest.mark.native
 
 
 def test_any_number_of_threads():

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssad_kernels import Status, _backend, poisson_blend, poisson_solve
+from ssad_kernels import Status, poisson_blend, poisson_solve
 from ssad_kernels.testing import MASKS, make_mask
 
-pytestmark = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
+pytestmark = pytest.mark.native
 GRADIENTS = ("source", "mixed", "average", "monochrome")
 CASES = 10_000 if os.environ.get("SSAD_HYPOTHESIS") == "stress" else 500
 PARTS = 20

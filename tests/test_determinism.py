@@ -16,7 +16,6 @@ from ssad_kernels import (
     CutPasteParams,
     KeyedDataset,
     KeyedSampler,
-    _backend,
     cut_paste,
     make_keys,
     philox,
@@ -32,7 +31,6 @@ TRANSFORMS = {
     "Scar": Scar(),
 }
 
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def digest(*tensors: Tensor) -> str:
@@ -171,7 +169,7 @@ torch.save((exact.hexdigest(), pixels), PATH)
 """
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_any_instruction_set(level: str, at_level: Callable[[str, str], Any]):
     """Decisions are identical; pixels within a level, or 1e-5, or a rounding of the dtype."""
@@ -183,7 +181,7 @@ def test_any_instruction_set(level: str, at_level: Callable[[str, str], Any]):
         torch.testing.assert_close(got, want, rtol=0, atol=atol, equal_nan=True)
 
 
-@needs_native
+@pytest.mark.native
 def test_an_unknown_instruction_set_says_so(run_python: Callable[..., str]):
     code = """
 try:

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssad_kernels import PoissonInfo, Status, _backend, poisson_solve, use_backend
+from ssad_kernels import PoissonInfo, Status, poisson_solve, use_backend
 from ssad_kernels.testing import LAYOUTS, MASKS, make_images, make_mask, same_bits, with_layout
 
 NAN, INF = float("nan"), float("inf")
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def make_problem(
@@ -51,7 +50,7 @@ def test_any_layout(layout):
     assert same_bits(poisson_solve(*laid_out).contiguous(), expected)
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("solver", ["multigrid", "sor", "jacobi"])
 def test_any_batch_and_any_number_of_threads(solver):
     """70 x 2 x 40 x 40 values at 20 ns and more: two threads and more do start."""
@@ -83,14 +82,14 @@ torch.save([*found, poisson_solve(wide[:1] - 0.5, None, wide[1:])], PATH)
 """
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_instruction_sets_agree(level: str, at_level: Callable[[str, str], Any]):
     for got, want in zip(at_level(_LEVEL, level), at_level(_LEVEL, "baseline"), strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
-@needs_native
+@pytest.mark.native
 def test_powers_of_two_are_exact_factors():
     """So gradients of any size keep their digits, and large values do not overflow."""
     rhs, masks, boundary = make_problem(14, 1, 20, 17)
@@ -141,7 +140,7 @@ def test_a_value_that_is_not_finite_stays_in_its_plane(bad):
     assert same_bits(u[~inside], boundary[~inside])
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("solver", ["multigrid", "sor", "jacobi"])
 def test_status_iterations_and_residual(solver):
     rhs, masks, boundary = make_problem(14, 2, 20, 17, torch.float64)
@@ -169,7 +168,7 @@ def test_status_iterations_and_residual(solver):
         assert (short.residual[late] > info.residual[late]).all()
 
 
-@needs_native
+@pytest.mark.native
 def test_a_smaller_tolerance_takes_more_iterations_and_errs_less():
     rhs, masks, boundary = make_problem(14, 1, 40, 40, torch.float64)
     with use_backend("cpu"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssad_kernels import _backend, poisson_solve, use_backend
+from ssad_kernels import poisson_solve, use_backend
 from ssad_kernels.testing import MASKS, make_mask
 
 fft = pytest.importorskip("scipy.fft")
@@ -22,7 +22,6 @@ linalg = pytest.importorskip("scipy.sparse.linalg")
 SOLVERS = ("multigrid", "sor", "jacobi")
 LEVEL = 1 / 255
 SIDES = (*range(1, 71), 127, 128, 192, 255, 256)
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def random_plane(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -139,7 +138,7 @@ def test_strips(shape, family):
     assert np.abs(u.numpy() - solve_directly(*planes)).max() < 1e-6
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("side", [127, 128, 255, 256])
 def test_large_sides(side):
     for family in ("disc", "holes", "blobs"):
@@ -149,7 +148,7 @@ def test_large_sides(side):
         assert np.abs(u.numpy() - solve_directly(*planes)).max() < 0.5 * LEVEL
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("side", [16, 31, 64, 100, 192])
 def test_multigrid_converges_on_random_masks(side):
     """350 masks, a fifth of them on each side."""
@@ -213,7 +212,7 @@ def test_the_solve_is_its_own_adjoint(family):
     torch.testing.assert_close(left, right, rtol=1e-7, atol=1e-7)
 
 
-@needs_native
+@pytest.mark.native
 def test_sine_equals_an_fft():
     """The largest error in float32 is 0.0001 levels for sides up to 70, 0.0005 up to 256."""
     generator = np.random.default_rng(0)
@@ -229,7 +228,7 @@ def test_sine_equals_an_fft():
             assert np.abs(double - exact).max() < 1e-10 * np.abs(exact).max(), side
 
 
-@needs_native
+@pytest.mark.native
 def test_a_zero_right_hand_side_takes_a_shorter_way_to_the_same_result():
     generator = np.random.default_rng(1)
     for side in SIDES:

@@ -21,7 +21,6 @@ OPS = sorted(_op._OPS)
 SAMPLES = [(op, name) for op in OPS for name in testing.samples(op)]
 # A CPU-only torch cannot stack tensors of another device, even fake ones.
 FAKE_DEVICE = "cuda" if torch.backends.cuda.is_built() else "cpu"
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def operator(op: str) -> Any:
@@ -196,7 +195,7 @@ def test_the_reference_never_waits_for_the_gpu(op):
         _op._OPS[op].kernels["reference"](*faked(args, FAKE_DEVICE))
 
 
-@needs_native
+@pytest.mark.native
 def test_backends_lists_what_runs_and_why_not():
     table = ssad_kernels.backends()
     assert sorted(table) == OPS
@@ -215,7 +214,7 @@ def test_backends_names_the_reason_for_a_missing_gpu(monkeypatch):
         assert row["triton"] in reasons
 
 
-@needs_native
+@pytest.mark.native
 def test_use_backend_selects_and_restores():
     op = _op._OPS["philox"]
     assert op.choose("cpu")[0] == "cpu"

@@ -122,8 +122,9 @@ def train(
         fit = _Fit(out, recipe, identity, where, devices, workers, tensorboard, save_seconds)
         if not fit(module, split.images, parts.learn, done, clock, bars):
             return out / MODEL
+        waiting = round(clock.share, 3)  # once, so that screen and file agree
         if progress is not None:
-            story = f"{source.name}: {clock.share:.1%} of {clock.seconds:.0f} s waiting for data"
+            story = f"{source.name}: {waiting:.1%} of {clock.seconds:.0f} s waiting for data"
             progress.print(story, markup=False, highlight=False)
         bar = bars.add_task("Fitting the detector", total=1)
         detector = method.fit(module.to(where), split.images, parts.learn, parts.check, recipe)
@@ -134,7 +135,7 @@ def train(
         bars.advance(bar)
         results = {
             "seconds": round(clock.seconds, 1),
-            "waiting_for_data": round(clock.share, 4),
+            "waiting_for_data": waiting,
             "calibration": None if model.calibration is None else model.calibration.to_dict(),
         }
         _write_json(out / RUN, {"status": "finished", **facts, **results})
