@@ -15,6 +15,7 @@ from ssad_kernels.cutpaste_law import (
     sample_cut_paste,
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
+from ssad_kernels.labels import difference_label, median_filter, object_mask
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -38,9 +39,12 @@ __all__ = [
     "cut_paste_",
     "cut_paste_keyed",
     "cut_paste_keyed_",
+    "difference_label",
     "gaussian_fit",
     "gaussian_score",
     "make_keys",
+    "median_filter",
+    "object_mask",
     "philox",
     "poisson_blend",
     "poisson_blend_",

@@ -20,6 +20,7 @@ from ssad_kernels.testing.cutpaste import (
     sample_cut_paste_samples,
 )
 from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
+from ssad_kernels.testing.labels import label_samples, mask_samples, median_samples
 from ssad_kernels.testing.masks import MASKS, make_mask
 from ssad_kernels.testing.poisson import poisson_samples
 
@@ -71,6 +72,10 @@ TOLERANCES = {
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
+    # Up to the exponential of the logistic.
+    "difference_label": {torch.float32: 1e-6},
+    "median_filter": {},
+    "object_mask": {},
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
     "poisson_blend_": _BLENDS,
@@ -86,6 +91,9 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
+    "difference_label": label_samples,
+    "median_filter": median_samples,
+    "object_mask": mask_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
