@@ -15,6 +15,8 @@ from ssad_kernels.cutpaste_law import (
     sample_cut_paste,
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
+from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -31,6 +33,8 @@ __all__ = [
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",
+    "NsaLaw",
+    "NsaParams",
     "PoissonInfo",
     "Status",
     "backends",
@@ -40,11 +44,14 @@ __all__ = [
     "cut_paste_keyed_",
     "gaussian_fit",
     "gaussian_score",
+    "largest_patch",
     "make_keys",
+    "nsa_regions",
     "philox",
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
     "sample_cut_paste",
+    "sample_nsa",
     "use_backend",
 ]

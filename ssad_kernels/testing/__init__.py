@@ -21,19 +21,31 @@ from ssad_kernels.testing.cutpaste import (
 )
 from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
 from ssad_kernels.testing.masks import MASKS, make_mask
+from ssad_kernels.testing.nsa import (
+    NSA_LAWS,
+    NSA_RECIPES,
+    make_objects,
+    region_outcomes,
+    regions_samples,
+    sample_nsa_samples,
+)
 from ssad_kernels.testing.poisson import poisson_samples
 
 __all__ = [
     "LAWS",
     "LAYOUTS",
     "MASKS",
+    "NSA_LAWS",
+    "NSA_RECIPES",
     "PACKED_LAWS",
     "TOLERANCES",
     "blend_outcomes",
     "make_blend",
     "make_images",
     "make_mask",
+    "make_objects",
     "outcomes",
+    "region_outcomes",
     "same_bits",
     "samples",
     "tolerance",
@@ -71,6 +83,7 @@ TOLERANCES = {
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
+    "nsa_regions": _EXACT,
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
     "poisson_blend_": _BLENDS,
@@ -78,6 +91,7 @@ TOLERANCES = {
     "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
+    "sample_nsa": _EXACT,
 }
 
 
@@ -86,11 +100,13 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
+    "nsa_regions": regions_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
     "poisson_solve": poisson_samples,
     "sample_cut_paste": sample_cut_paste_samples,
+    "sample_nsa": sample_nsa_samples,
 }
 
 
