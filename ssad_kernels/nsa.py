@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssad_kernels import reference
+from ssad_kernels import _backend, reference
 from ssad_kernels._errors import check_device, check_dtype, check_shape, check_tensor, wording
 from ssad_kernels._op import define_op
 
@@ -187,11 +187,34 @@ def _allocate(*args: Any) -> tuple[Tensor, Tensor]:
     return apply.new_empty((n, 1, height, width)), apply.new_empty((n, patches, side, side))
 
 
+def dense(*tensors: Tensor | None) -> tuple[list[Tensor | None], list[int]]:
+    """Contiguous tensors, to be kept while C++ runs, and their addresses; 0 for None."""
+    kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    return kept, [0 if tensor is None else tensor.data_ptr() for tensor in kept]
+
+
+def _cpu(*args: Any) -> None:
+    *params, height, width, side, source_masks, target_masks, is_reference, region, blend = args
+    _kept, addresses = dense(*params, source_masks, target_masks)
+    n, patches, count = params[3].shape[:3]
+    sources = 0 if source_masks is None else source_masks.shape[0]
+    _backend.native.nsa_regions(
+        addresses[:5],
+        (n, patches, count, height, width, side, sources),
+        addresses[5:],
+        is_reference,
+        region.data_ptr(),
+        blend.data_ptr() if count else 0,
+        torch.get_num_threads(),
+    )
+
+
 _nsa_regions = define_op(
     "nsa_regions(Tensor source_index, Tensor source_box, Tensor target_box, Tensor ellipse, "
     "Tensor apply, int height, int width, int side, Tensor? source_masks, Tensor? target_masks, "
     "bool is_reference) -> (Tensor region, Tensor blend)",
     check=_check,
     allocate=_allocate,
+    cpu=_cpu,
     reference=reference.nsa.nsa_regions,
 )

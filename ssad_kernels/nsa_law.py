@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ssad_kernels import reference
+from ssad_kernels import _backend, reference
 from ssad_kernels._errors import check_device, check_tensor, wording
 from ssad_kernels._op import define_op
-from ssad_kernels.nsa import NsaParams, check_mask_kinds, check_masks, check_sides
+from ssad_kernels.nsa import NsaParams, check_mask_kinds, check_masks, check_sides, dense
 from ssad_kernels.random import check_keys, check_stream
 from ssad_kernels.reference.nsa_law import AREA, ASPECT, ELLIPSES, Axis
 
@@ -299,6 +299,37 @@ def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
     )
 
 
+@functools.lru_cache
+def _native_law(height: int, width: int, *numbers: float) -> tuple[tuple[int, ...], int]:
+    """The bounds along both axes and the largest patch, as C++ takes them."""
+    law, axes = _law_and_axes("sample_nsa", height, width, list(numbers))
+    bounds = tuple(x for axis in axes for x in (axis.size, *axis.half, *axis.full, *axis.centre))
+    return bounds, _largest(law, axes)
+
+
+@functools.cache
+def _native_quantiles() -> Tensor:
+    return reference.quantiles.table(torch.device("cpu"))
+
+
+def _cpu_sample(*args_and_outputs: Any) -> None:
+    args, outputs = args_and_outputs[:-7], args_and_outputs[-7:]
+    keys, stream, height, width, sources, source_masks, target_masks, law = args
+    _kept, addresses = dense(keys, source_masks, target_masks)
+    _backend.native.sample_nsa(
+        addresses[0],
+        keys.shape[0],
+        stream,
+        sources,
+        addresses[1:],
+        law,
+        *_native_law(height, width, *law),
+        _native_quantiles().data_ptr(),
+        [output.data_ptr() for output in outputs],
+        torch.get_num_threads(),
+    )
+
+
 def _reference_sample(*args: Any) -> tuple[Tensor, ...]:
     keys, stream, height, width, sources, source_masks, target_masks, numbers = args
     law, axes = _law_and_axes("sample_nsa", height, width, numbers)
@@ -322,5 +353,6 @@ _sample = define_op(
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     check=_check_sample,
     allocate=_allocate_sample,
+    cpu=_cpu_sample,
     reference=_reference_sample,
 )

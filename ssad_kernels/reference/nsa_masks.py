@@ -60,7 +60,7 @@ def ellipses(rows: Tensor, side: int, is_reference: bool) -> Tensor:
         turned = dy * sin
         across = (dx * cos + (turned if is_reference else -turned)) / _grid(semi_x)
         within = along * along + across * across <= 1.0
-        union |= within & _grid((semi_y > 0) & (semi_x > 0) & angle.isfinite())
+        union |= within & _grid((semi_y > 0) & (semi_x > 0) & angle.float().isfinite())
     return union
 
 
