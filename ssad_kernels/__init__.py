@@ -16,6 +16,8 @@ from ssad_kernels.cutpaste_law import (
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.labels import difference_label, median_filter, object_mask
+from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -32,6 +34,8 @@ __all__ = [
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",
+    "NsaLaw",
+    "NsaParams",
     "PoissonInfo",
     "Status",
     "backends",
@@ -42,13 +46,16 @@ __all__ = [
     "difference_label",
     "gaussian_fit",
     "gaussian_score",
+    "largest_patch",
     "make_keys",
     "median_filter",
+    "nsa_regions",
     "object_mask",
     "philox",
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
     "sample_cut_paste",
+    "sample_nsa",
     "use_backend",
 ]

@@ -73,3 +73,27 @@ def poisson_blend(
     /,
 ) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...
+def sample_nsa(
+    keys: int,
+    n: int,
+    stream: int,
+    sources: int,
+    masks: Sequence[int],
+    law: Sequence[float],
+    axes: Sequence[int],
+    side: int,
+    quantiles: int,
+    out: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
+def nsa_regions(
+    params: Sequence[int],
+    sizes: Sequence[int],
+    masks: Sequence[int],
+    is_reference: bool,
+    region: int,
+    blend: int,
+    threads: int,
+    /,
+) -> None: ...
