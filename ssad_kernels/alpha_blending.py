@@ -264,7 +264,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         to_target = ((1.0 - weight) * gradient).to(target.dtype)
     if ctx.needs_input_grad[1]:
-        codes = torch.zeros_like(where.index)
+        codes = torch.zeros_like(where.image)
         adjoint = reference.blending.paste_adjoint(weight * gradient, where, codes, source)
         to_source = adjoint.to(source.dtype)
     return to_target, to_source, *(None,) * 7
