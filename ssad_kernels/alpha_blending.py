@@ -40,8 +40,8 @@ def alpha_blend_(
     """Mix a patch into each image, in place: (1 - w) target + w patch, w = alpha times the mask.
 
     Where w is 0 the target keeps its bits; where it is 1 the patch takes its place, bit for bit if
-    it is not resized. Between, a value that is not finite, in either image, makes this one pixel so
-    and no other. The source shows as it was before the call even if it shares memory with the
+    it is not resized (a NaN as any NaN). Between, a value that is not finite, in either image,
+    makes this one pixel so and no other. The source shows as it was before the call even if it shares memory with the
     target; then it is copied.
 
     Args:

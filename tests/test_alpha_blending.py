@@ -77,7 +77,9 @@ def test_alpha_of_nothing_and_of_all(dtype):
     for i, (top, left) in enumerate(problem["top_left"].tolist()):
         for y, x in inside[i, 0].nonzero().tolist():
             expected[i, :, y, x] = problem["source"][i, :, y - top, x - left]
-    assert same_bits(out, expected)
+    is_nan = out.isnan()  # of which there are many
+    assert torch.equal(is_nan, expected.isnan())
+    assert same_bits(out[~is_nan], expected[~is_nan])
 
 
 @pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
@@ -238,8 +240,8 @@ def test_gradients():
     def blend(target: Tensor, source: Tensor) -> Tensor:
         return alpha_blend(target, source, mask.expand(2, 4, 4), place, **options)
 
-    assert torch.autograd.gradcheck(blend, (target, source))
-    assert torch.autograd.gradgradcheck(blend, (target, source))
+    assert torch.autograd.gradcheck(blend, (target, source), fast_mode=True)
+    assert torch.autograd.gradgradcheck(blend, (target, source), fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", FLOATS[:3], ids=str)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 
-class AnomalyGenerator(v2.Transform):
+class AnomalyGenerator(v2.Transform):  # type: ignore[misc]  # skipped by mypy
     """Any augmentation of `ssad_kernels.transforms`, as a detector of anomalib wants it.
 
     It takes the place of anomalib's ``PerlinAnomalyGenerator``: the ``augmenter`` of ``Draem``, the
