@@ -185,6 +185,27 @@ void nsa_regions(std::array<Address, 5> params, std::array<int64_t, 7> sizes,
                          is_reference, at<bool>(region), at<bool>(blend), threads));
 }
 
+// addresses and rows as above, without gradient and gains; alpha: (n,) or 0
+void alpha_blend(std::array<Address, 2> addresses, int dtype, std::array<int64_t, 4> target_shape,
+                 std::array<int64_t, 4> target_strides, std::array<int64_t, 4> source_shape,
+                 std::array<int64_t, 4> source_strides, Address mask, int mask_kind,
+                 std::array<int64_t, 2> mask_shape, std::array<Address, 4> rows, Address alpha,
+                 bool is_reference, Address status, int64_t threads) {
+  const ssad::BlendProblem patches = {
+      view_of(addresses[0], dtype, target_shape, target_strides),
+      view_of(addresses[1], dtype, source_shape, source_strides),
+      at<void>(mask),
+      static_cast<ssad::MaskKind>(mask_kind),
+      mask_shape[0],
+      mask_shape[1],
+      {at<int64_t>(rows[0]), at<int64_t>(rows[1]), at<int64_t>(rows[2]), at<int64_t>(rows[3]),
+       nullptr, nullptr, nullptr},
+      is_reference ? ssad::BlendRegion::kOpenCv : ssad::BlendRegion::kMask,
+      {},
+      at<int8_t>(status)};
+  need(ssad::alpha_blend({patches, at<double>(alpha)}, threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -196,5 +217,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("poisson_blend", &poisson_blend, ReleaseGil());
   m.def("sample_nsa", &sample_nsa, ReleaseGil());
   m.def("nsa_regions", &nsa_regions, ReleaseGil());
+  m.def("alpha_blend", &alpha_blend, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from ssad_kernels._backend import use_backend
 from ssad_kernels._op import backends
 from ssad_kernels._status import Status
+from ssad_kernels.alpha_blending import alpha_blend, alpha_blend_
 from ssad_kernels.blending import poisson_blend, poisson_blend_
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
@@ -38,6 +39,8 @@ __all__ = [
     "NsaParams",
     "PoissonInfo",
     "Status",
+    "alpha_blend",
+    "alpha_blend_",
     "backends",
     "cut_paste",
     "cut_paste_",

@@ -72,6 +72,23 @@ def poisson_blend(
     threads: int,
     /,
 ) -> None: ...
+def alpha_blend(
+    views: Sequence[int],
+    dtype: int,
+    target_shape: Sequence[int],
+    target_strides: Sequence[int],
+    source_shape: Sequence[int],
+    source_strides: Sequence[int],
+    mask: int,
+    mask_kind: int,
+    mask_shape: Sequence[int],
+    rows: Sequence[int],
+    alpha: int,
+    is_reference: bool,
+    status: int,
+    threads: int,
+    /,
+) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...
 def sample_nsa(
     keys: int,

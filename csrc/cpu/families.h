@@ -17,5 +17,7 @@ void philox_fill(const int64_t* keys, int64_t n, int64_t stream, int64_t count, 
 void poisson_solve(const PoissonProblem& problem, const PoissonScratch& scratch, int64_t threads);
 void poisson_blend(const BlendProblem& problem, const BlendPlan* plans, const BlendScratch& scratch,
                    int64_t threads);
+void alpha_blend(const AlphaBlendProblem& problem, const BlendPlan* plans,
+                 const BlendScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

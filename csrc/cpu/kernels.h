@@ -40,6 +40,8 @@ struct Kernels {
                         int64_t threads);
   void (*poisson_blend)(const BlendProblem& problem, const BlendPlan* plans,
                         const BlendScratch& scratch, int64_t threads);
+  void (*alpha_blend)(const AlphaBlendProblem& problem, const BlendPlan* plans,
+                      const BlendScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -2,6 +2,7 @@
 """Readable, pure torch implementations: what the kernels are tested against, and the fallback."""
 
 from ssad_kernels.reference import (
+    alpha_blending,
     blending,
     cutpaste,
     labels,
@@ -12,4 +13,14 @@ from ssad_kernels.reference import (
     random,
 )
 
-__all__ = ["blending", "cutpaste", "labels", "nsa", "nsa_law", "poisson", "quantiles", "random"]
+__all__ = [
+    "alpha_blending",
+    "blending",
+    "cutpaste",
+    "labels",
+    "nsa",
+    "nsa_law",
+    "poisson",
+    "quantiles",
+    "random",
+]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssad_kernels.testing.alpha_blending import alpha_outcomes, alpha_samples
 from ssad_kernels.testing.blending import blend_outcomes, blend_samples, make_blend
 from ssad_kernels.testing.cutpaste import (
     LAWS,
@@ -40,6 +41,7 @@ __all__ = [
     "NSA_RECIPES",
     "PACKED_LAWS",
     "TOLERANCES",
+    "alpha_outcomes",
     "blend_outcomes",
     "make_blend",
     "make_images",
@@ -80,6 +82,8 @@ _BLENDS = {
 }
 
 TOLERANCES = {
+    "alpha_blend": _PIXELS,
+    "alpha_blend_": _PIXELS,
     "cut_paste": _PIXELS,
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
@@ -101,6 +105,8 @@ TOLERANCES = {
 
 
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
+    "alpha_blend": alpha_samples,
+    "alpha_blend_": alpha_samples,
     "cut_paste": cut_paste_samples,
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,

@@ -264,7 +264,7 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
-        patches, codes = params
+        patches = params.patches
         height, width = images.shape[2:]
         regions, blend_masks = nsa_regions(
             patches,

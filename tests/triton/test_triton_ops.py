@@ -19,7 +19,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip(reason, allow_module_level=True)
 pytest.importorskip("triton")
 
-OPS = ("cut_paste_", "cut_paste_keyed_", "philox", "sample_cut_paste")
+OPS = ("alpha_blend_", "cut_paste_", "cut_paste_keyed_", "philox", "sample_cut_paste")
 
 
 def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -28,7 +28,7 @@ def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     with sk.use_backend(backend):
         outputs = getattr(torch.ops.ssad_kernels, op)(*args)
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    return (*outputs, args[0]) if op.startswith("cut_paste") else tuple(outputs)
+    return (*outputs, args[0]) if op.endswith("_") else tuple(outputs)
 
 
 def clone(value: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def check(op: str, args: tuple[Any, ...]) -> None:
     for a, b in zip(expected, found, strict=True):
         assert a.dtype == b.dtype
         # Masks, status, integers and drawn parameters are equal; only pixels may differ.
-        is_pixels = a is expected[-1] and op.startswith("cut_paste")
+        is_pixels = a is expected[-1] and op.endswith("_")
         atol = tolerance(op, a.dtype) if is_pixels else 0.0
         if not torch.equal(a, b):
             torch.testing.assert_close(b.double(), a.double(), rtol=0.0, atol=atol)
