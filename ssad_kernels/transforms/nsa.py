@@ -20,12 +20,15 @@ from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.blending import poisson_blend_
 from ssad_kernels.labels import difference_label, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
-from ssad_kernels.nsa_law import NsaLaw, sample_nsa
+from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.random import STREAMS, philox
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
     as_numbers,
+    check_choice,
+    check_count,
+    check_number,
     check_probability,
     check_range,
 )
@@ -35,7 +38,6 @@ Label = Literal["logistic", "binary", "intensity", "factor"]
 
 _CODES = {"source": 0, "mixed": 1, "average": 2, "monochrome": 3, "scaled": 1}
 _GRADIENTS = (*_CODES, "mix", "swap", "uniform")
-_LABELS = ("logistic", "binary", "intensity", "factor")
 _NO_CODE = -1  # a sample that `poisson_blend_` is to leave alone
 
 
@@ -151,18 +153,13 @@ class NSA(KeyedTransform):
     ) -> None:
         op = type(self).__name__
         super().__init__(self._STREAM, stream)
-        for name, given, allowed in (
-            ("size", size, ("gamma", "uniform", "square", "cutpaste")),
-            ("shape", shape, ("rectangle", "ellipses")),
-            ("source", source, ("other", "same")),
-            ("gradient", gradient, _GRADIENTS),
-            ("label", label, _LABELS),
-            ("region", region, ("mask", "rect")),
-            ("compat", compat, (None, "reference")),
-        ):
-            if given not in allowed:
-                must = f"be one of {', '.join(map(str, allowed))}"
-                raise ValueError(wording(op, name, must, repr(given)))
+        check_choice(op, "size", size, ("gamma", "uniform", "square", "cutpaste"))
+        check_choice(op, "shape", shape, ("rectangle", "ellipses"))
+        check_choice(op, "source", source, ("other", "same"))
+        check_choice(op, "gradient", gradient, _GRADIENTS)
+        check_choice(op, "label", label, ("logistic", "binary", "intensity", "factor"))
+        check_choice(op, "region", region, ("mask", "rect"))
+        check_choice(op, "compat", compat, (None, "reference"))
         if compat is not None and gradient == "average":
             raise ValueError(wording(op, "gradient", "not be average with compat", repr(gradient)))
         self.law = NsaLaw(
@@ -170,18 +167,18 @@ class NSA(KeyedTransform):
             height=check_range(op, "height", height, 0.0, 0.5),
             width=check_range(op, "width", width, 0.0, 0.5),
             size=size,
-            offset=offset,
-            scale=scale,
+            offset=check_number(op, "offset", offset, 0, 1),
+            scale=check_number(op, "scale", scale, 0, 1),
             resize=None if resize is None else check_range(op, "resize", resize, 0.01, 100.0),
-            spread=spread,
-            patches=patches,
-            object_share=object_share,
-            overlap=overlap,
+            spread=check_number(op, "spread", spread, 0, 100),
+            patches=check_count(op, "patches", patches, MAX_PATCHES),
+            object_share=check_number(op, "object_share", object_share, 0, 1),
+            overlap=check_number(op, "overlap", overlap, 0, 1),
             shift=shift,
             same_source=source == "same",
-            core=core,
+            core=check_number(op, "core", core, 0.01, 1),
             shape=shape,
-            proposals=proposals,
+            proposals=check_count(op, "proposals", proposals, MAX_PROPOSALS),
             factor=check_range(op, "factor", factor, 0.0, 1.0),
             is_reference=compat == "reference",
         )
@@ -272,6 +269,7 @@ class NSA(KeyedTransform):
             width,
             source_masks=bank_masks,
             target_masks=masks,
+            side=largest_patch(self.law, height, width),
             is_reference=self.law.is_reference,
         )
         before = images.clone() if self.inplace else images
@@ -308,6 +306,10 @@ class NSA(KeyedTransform):
             bank_masks = self._objects(bank) if bank_masks is None else bank_masks
         if bank is None:
             return None, None
+        if self.law.same_source:
+            raise ValueError(wording(op, "bank", 'be None with source="same"', "a bank"))
+        if not len(bank):
+            raise ValueError(wording(op, "bank", "hold at least one image", tuple(bank.shape)))
         check_dtype(op, "bank", bank, [images.dtype])
         check_device(op, "bank", bank, images.device)
         if bank.shape[1:] != images.shape[1:]:
