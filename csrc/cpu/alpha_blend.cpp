@@ -71,10 +71,9 @@ void weigh_row(const AlphaBlend<P>& blend, int64_t y) {
   const BlendPlan& plan = blend.rows.plan;
   if (problem.mask_kind == MaskKind::kNone) return;
   with_mask(problem, plan, blend.rows.sample, [&](const auto* mask) {
-    const auto* from = mask + y * problem.mask_w;
-    for (int64_t x = 0; x < plan.w; ++x) {
-      blend.memory.weight[x] = blend.alpha * weight_of<T>(from[x]);
-    }
+    const auto* __restrict__ from = mask + y * problem.mask_w;
+    T* __restrict__ weight = blend.memory.weight;
+    for (int64_t x = 0; x < plan.w; ++x) weight[x] = blend.alpha * weight_of<T>(from[x]);
   });
 }
 
