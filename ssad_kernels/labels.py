@@ -381,11 +381,30 @@ def _cpu_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> Non
     )
 
 
+def _triton_median(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_median  # Triton is slow to import, and optional
+
+    launch_median(*args)
+
+
+def _triton_mask(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_mask
+
+    launch_mask(*args)
+
+
+def _triton_label(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_label
+
+    launch_label(*args)
+
+
 _median_filter = define_op(
     "median_filter(Tensor images, int radius, bool is_square, Tensor? boxes) -> Tensor",
     check=_check_median,
     allocate=_allocate_median,
     cpu=_cpu_median,
+    triton=_triton_median,
     reference=reference.labels.median_filter,
 )
 
@@ -394,6 +413,7 @@ _object_mask = define_op(
     check=_check_mask,
     allocate=_allocate_mask,
     cpu=_cpu_mask,
+    triton=_triton_mask,
     reference=reference.labels.object_mask,
 )
 
@@ -403,5 +423,6 @@ _difference_label = define_op(
     check=_check_label,
     allocate=_allocate_label,
     cpu=_cpu_label,
+    triton=_triton_label,
     reference=reference.labels.difference_label,
 )

@@ -34,7 +34,7 @@ struct Plane {
   }
 };
 
-constexpr int64_t kSpareEntries = 8;
+constexpr int64_t kSpareEntries = 3;
 
 inline int64_t march_bytes(const MedianNetwork& network) {
   const int64_t entries = 2 * network.reach + 1 + kSpareEntries;
