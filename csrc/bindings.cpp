@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
+#include "ssad/labels.h"
 #include "ssad/nsa.h"
 #include "ssad/poisson.h"
 
@@ -206,6 +207,40 @@ void alpha_blend(std::array<Address, 2> addresses, int dtype, std::array<int64_t
   need(ssad::alpha_blend({patches, at<double>(alpha)}, threads));
 }
 
+void median_filter(Address images, int element, std::array<int64_t, 4> shape,
+                   std::array<int64_t, 4> strides, int64_t radius, bool is_square, Address boxes,
+                   Address out, int64_t threads) {
+  need(ssad::median_filter({view_of(images, 0, shape, strides), static_cast<ssad::Element>(element),
+                            radius, is_square, at<int64_t>(boxes), at<void>(out)},
+                           threads));
+}
+
+void object_mask(Address images, int dtype, std::array<int64_t, 4> shape,
+                 std::array<int64_t, 4> strides, double low, double high, bool is_otsu,
+                 int64_t size, Address out, int64_t threads) {
+  need(ssad::object_mask(
+      {view_of(images, dtype, shape, strides), low, high, is_otsu, size, at<bool>(out)}, threads));
+}
+
+// views: before, after, region; rows: steepness, midpoint, factor, 0 where they are not given
+void difference_label(std::array<Address, 3> views, int dtype, std::array<int64_t, 4> shape,
+                      std::array<std::array<int64_t, 4>, 3> strides, int kind,
+                      std::array<Address, 3> rows, double threshold, int64_t size, int64_t radius,
+                      Address out, int64_t threads) {
+  const ssad::LabelProblem problem = {view_of(views[0], dtype, shape, strides[0]),
+                                      view_of(views[1], dtype, shape, strides[1]),
+                                      view_of(views[2], 0, shape, strides[2]),
+                                      static_cast<ssad::LabelKind>(kind),
+                                      at<float>(rows[0]),
+                                      at<float>(rows[1]),
+                                      at<float>(rows[2]),
+                                      threshold,
+                                      size,
+                                      radius,
+                                      at<float>(out)};
+  need(ssad::difference_label(problem, threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -218,5 +253,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("sample_nsa", &sample_nsa, ReleaseGil());
   m.def("nsa_regions", &nsa_regions, ReleaseGil());
   m.def("alpha_blend", &alpha_blend, ReleaseGil());
+  m.def("median_filter", &median_filter, ReleaseGil());
+  m.def("object_mask", &object_mask, ReleaseGil());
+  m.def("difference_label", &difference_label, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -89,6 +89,45 @@ def alpha_blend(
     threads: int,
     /,
 ) -> None: ...
+def median_filter(
+    images: int,
+    element: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    radius: int,
+    is_square: bool,
+    boxes: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
+def object_mask(
+    images: int,
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    low: float,
+    high: float,
+    is_otsu: bool,
+    size: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
+def difference_label(
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    kind: int,
+    rows: Sequence[int],
+    threshold: float,
+    size: int,
+    radius: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...
 def sample_nsa(
     keys: int,

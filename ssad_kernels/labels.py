@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssad_kernels import reference
+from ssad_kernels import _backend, reference
 from ssad_kernels._errors import (
     IMAGE_DTYPES,
     check_device,
@@ -27,8 +27,10 @@ from ssad_kernels._errors import (
 from ssad_kernels._op import define_op
 
 Kind = Literal["logistic", "binary", "intensity", "factor"]
+# The numbers are those of csrc/include/ssad/labels.h.
 KINDS: dict[str, int] = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3}
 MEDIAN_DTYPES = (torch.bool, torch.int16, torch.int32, *IMAGE_DTYPES)
+_ELEMENTS = {**_backend.NATIVE_DTYPES, torch.bool: 5, torch.int16: 6, torch.int32: 7}
 _RADII = range(1, 8)
 _SIZES = range(3, 16, 2)
 
@@ -321,10 +323,88 @@ def _allocate_label(before: Tensor, *_: Any) -> Tensor:
     return before.new_empty((n, 1, h, w), dtype=torch.float32)
 
 
+def _cpu_median(
+    images: Tensor, radius: int, is_square: bool, boxes: Tensor | None, out: Tensor
+) -> None:
+    boxes = None if boxes is None else boxes.contiguous()
+    _backend.native.median_filter(
+        images.data_ptr(),
+        _ELEMENTS[images.dtype],
+        images.shape,
+        images.stride(),
+        radius,
+        is_square,
+        0 if boxes is None else boxes.data_ptr(),
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _cpu_mask(
+    images: Tensor, low: float, high: float, is_otsu: bool, size: int, out: Tensor
+) -> None:
+    if images.dtype == torch.uint8:  # sums are integers
+        low, high = max(math.ceil(low), -1), min(math.floor(high), 2000)
+        low, high = min(low, 2000), max(high, -1)
+    _backend.native.object_mask(
+        images.data_ptr(),
+        _backend.NATIVE_DTYPES[images.dtype],
+        images.shape,
+        images.stride(),
+        low,
+        high,
+        is_otsu,
+        size,
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _cpu_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> None:
+    kind, *rows, threshold, size, radius, out = rest
+    if before.stride() != after.stride():
+        before, after = before.contiguous(), after.contiguous()
+    given = [None if row is None else row.contiguous() for row in rows]
+    views = (before, after, region)
+    _backend.native.difference_label(
+        [view.data_ptr() for view in views],
+        _backend.NATIVE_DTYPES[before.dtype],
+        before.shape,
+        [view.stride() for view in views],
+        KINDS[kind],
+        [0 if row is None else row.data_ptr() for row in given],
+        threshold,
+        size,
+        radius,
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _triton_median(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_median  # Triton is slow to import, and optional
+
+    launch_median(*args)
+
+
+def _triton_mask(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_mask
+
+    launch_mask(*args)
+
+
+def _triton_label(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_label
+
+    launch_label(*args)
+
+
 _median_filter = define_op(
     "median_filter(Tensor images, int radius, bool is_square, Tensor? boxes) -> Tensor",
     check=_check_median,
     allocate=_allocate_median,
+    cpu=_cpu_median,
+    triton=_triton_median,
     reference=reference.labels.median_filter,
 )
 
@@ -332,6 +412,8 @@ _object_mask = define_op(
     "object_mask(Tensor images, float low, float high, bool is_otsu, int size) -> Tensor",
     check=_check_mask,
     allocate=_allocate_mask,
+    cpu=_cpu_mask,
+    triton=_triton_mask,
     reference=reference.labels.object_mask,
 )
 
@@ -340,5 +422,7 @@ _difference_label = define_op(
     "Tensor? midpoint, Tensor? factor, float threshold, int size, int radius) -> Tensor",
     check=_check_label,
     allocate=_allocate_label,
+    cpu=_cpu_label,
+    triton=_triton_label,
     reference=reference.labels.difference_label,
 )

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
+#include "ssad/labels.h"
 #include "ssad/level.h"
 #include "ssad/poisson.h"
 #include "ssad/view.h"
@@ -19,5 +20,8 @@ void poisson_blend(const BlendProblem& problem, const BlendPlan* plans, const Bl
                    int64_t threads);
 void alpha_blend(const AlphaBlendProblem& problem, const BlendPlan* plans,
                  const BlendScratch& scratch, int64_t threads);
+void median_filter(const MedianProblem& problem, const LabelScratch& scratch, int64_t threads);
+void object_mask(const ObjectMaskProblem& problem, const LabelScratch& scratch, int64_t threads);
+void difference_label(const LabelProblem& problem, const LabelScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

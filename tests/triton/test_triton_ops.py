@@ -19,7 +19,18 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip(reason, allow_module_level=True)
 pytest.importorskip("triton")
 
-OPS = ("alpha_blend_", "cut_paste_", "cut_paste_keyed_", "philox", "sample_cut_paste")
+OPS = (
+    "alpha_blend_",
+    "cut_paste_",
+    "cut_paste_keyed_",
+    "difference_label",
+    "median_filter",
+    "object_mask",
+    "philox",
+    "sample_cut_paste",
+)
+# Those whose last output is pixels.
+PIXELS = ("alpha_blend_", "cut_paste_", "cut_paste_keyed_", "difference_label")
 
 
 def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -44,10 +55,12 @@ def check(op: str, args: tuple[Any, ...]) -> None:
     for a, b in zip(expected, found, strict=True):
         assert a.dtype == b.dtype
         # Masks, status, integers and drawn parameters are equal; only pixels may differ.
-        is_pixels = a is expected[-1] and op.endswith("_")
+        is_pixels = a is expected[-1] and op in PIXELS
         atol = tolerance(op, a.dtype) if is_pixels else 0.0
         if not torch.equal(a, b):
-            torch.testing.assert_close(b.double(), a.double(), rtol=0.0, atol=atol)
+            torch.testing.assert_close(
+                b.double(), a.double(), rtol=0.0, atol=atol, equal_nan=True
+            )
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op in OPS for name in samples(op)])
