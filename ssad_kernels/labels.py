@@ -32,7 +32,7 @@ KINDS: dict[str, int] = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3
 MEDIAN_DTYPES = (torch.bool, torch.int16, torch.int32, *IMAGE_DTYPES)
 _ELEMENTS = {**_backend.NATIVE_DTYPES, torch.bool: 5, torch.int16: 6, torch.int32: 7}
 _RADII = range(1, 8)
-_SIZES = range(3, 16, 2)
+_SIZES = range(1, 16, 2)
 
 
 def median_filter(
@@ -49,7 +49,7 @@ def median_filter(
     Args:
         images: (N, C, H, W), C = 1...4, bool, uint8, int16, int32, float16, bfloat16, float32 or
             float64.
-        size: odd, 3...15: the window is a square of this side; for bool images only.
+        size: odd, 1...15: the window is a square of this side; for bool images only.
         radius: 1...7: the window is the disk y² + x² <= radius², with 5, 13, 29, 49, 81, 113 or 149
             pixels.
         boxes: (N, 4) int64 ``(y, x, h, w)``: only pixels in the box of their sample are filtered
@@ -112,7 +112,7 @@ def object_mask(
     Args:
         images: (N, C, H, W), C = 1...4, uint8, or floats in 0...1.
         background: ``(grey, tolerance)`` in grey levels, 0...255 for floats too, or "otsu".
-        size: odd, 3...15, of the window of the median.
+        size: odd, 1...15, of the window of the median; 1 for none.
 
     Returns:
         (N, 1, H, W) bool, True where there is an object.
@@ -191,7 +191,7 @@ def difference_label(
         midpoint: of the logistic, in grey levels: a number, or floats (N,).
         factor: a number, or floats (N,).
         tolerance: in grey levels, >= 0.
-        size: odd, 3...15, of the square window.
+        size: odd, 1...15, of the square window; 1 for none.
         radius: 1...7, of the disk.
 
     Returns:
@@ -265,7 +265,7 @@ def _sum_of_levels(images: Tensor, level: Fraction) -> float:
 
 def _check_size(op: str, size: int) -> None:
     if size not in _SIZES:
-        raise ValueError(wording(op, "size", "be odd and in 3...15", size))
+        raise ValueError(wording(op, "size", "be odd and in 1...15", size))
 
 
 def _check_radius(op: str, radius: int) -> None:
