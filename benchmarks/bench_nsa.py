@@ -92,7 +92,7 @@ def _label_share(ours: Callable[[], Any], theirs: Callable[[], Any]) -> Error:
         for labels in (ours()[1], [label for _, label in theirs()])
     ]
     note = f"of the pixels are labelled more or less, theirs {shares[1]:.1f} %"
-    return Error(abs(shares[0] - shares[1]), "%", 4.0, note)
+    return Error(abs(shares[0] - shares[1]), "%", 2.5, note)
 
 
 def _whole(
@@ -163,7 +163,7 @@ def _label_in_the_sample(kind: str, side: int, options: dict[str, Any]) -> Case:
 _WOOD, _HAZELNUT = peers.CLASSES["wood"], peers.CLASSES["hazelnut"]
 ROWS = [
     *(
-        Row(f"{kind}-{compat}", partial(_whole, kind, side, options, settings, compat))
+        Row(f"{kind}-{compat or 'default'}", partial(_whole, kind, side, options, settings, compat))
         for kind, side, options, settings in (
             ("texture", 256, _TEXTURE, _WOOD),
             ("object", 224, _OBJECT, _HAZELNUT),

@@ -41,8 +41,8 @@ def alpha_blend_(
 
     Where w is 0 the target keeps its bits; where it is 1 the patch takes its place, bit for bit if
     it is not resized (a NaN as any NaN). Between, a value that is not finite, in either image,
-    makes this one pixel so and no other. The source shows as it was before the call even if it shares memory with the
-    target; then it is copied.
+    makes this one pixel so and no other. The source shows as it was before the call even if it
+    shares memory with the target; then it is copied.
 
     Args:
         target: (N, C, H, W), C = 1...4, H and W below 2²⁴, uint8 in 0...255 or float16, bfloat16,

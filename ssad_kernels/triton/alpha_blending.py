@@ -160,7 +160,7 @@ def _alpha_blend_kernel(
     top = tl.load(plan + _Y)
     first = tile % tiles * block
     # Most tiles have no pixel of the patch.
-    if (first // width < top + h) & ((first + block - 1) // width >= top):
+    if (h > 0) & (first // width < top + h) & ((first + block - 1) // width >= top):
         at = first + tl.arange(0, block)
         image_y = at // width
         image_x = at % width

@@ -95,3 +95,16 @@ def test_cut_paste_needs_several_tiles(dtype: torch.dtype, layout: str) -> None:
         order=torch.tensor([[2, 0, 1, 3], [1, 0, 1, 3], [3, 1, 2, 1]]),
     )
     check("cut_paste_", (images, *params))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_alpha_blend_needs_several_tiles(dtype: torch.dtype, layout: str) -> None:
+    images = make_images(3, 3, 61, 43, dtype=dtype, layout=layout)
+    source = make_images(3, 3, 50, 40, dtype=dtype, layout=layout, seed=1)
+    mask = make_images(3, 1, 60, 40, seed=2)[:, 0]
+    places = torch.tensor([[1, 2], [-9, 8], [30, -14]])
+    sizes = torch.tensor([[60, 40], [55, 30], [31, 40]])
+    box = torch.tensor([[0, 0, 50, 40], [5, 2, 40, 30], [9, 0, 31, 40]])
+    alpha = torch.tensor([0.4, 1.0, 0.7], dtype=torch.float64)
+    check("alpha_blend_", (images, source, mask, places, sizes, None, box, alpha, False))
