@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "ssad/level.h"
 
 // Masks as rows of bits, 64 pixels a word, the first pixel lowest.
@@ -49,6 +53,13 @@ static inline uint64_t pack_eight(const bool* bytes) {
 static inline uint64_t pack_up_to_64(const bool* bytes, int64_t count) {
   uint64_t word = 0;
   int64_t i = 0;
+#ifdef __SSE2__
+  for (; i + 16 <= count; i += 16) {
+    const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i));
+    const int bits = _mm_movemask_epi8(_mm_slli_epi16(some, 7));
+    word |= static_cast<uint64_t>(static_cast<uint32_t>(bits)) << i;
+  }
+#endif
   for (; i + 8 <= count; i += 8) word |= pack_eight(bytes + i) << i;
   for (; i < count; ++i) word |= uint64_t{bytes[i]} << i;
   return word;
@@ -73,6 +84,14 @@ static inline void unpack(const uint64_t* row, int64_t w, bool* bytes) {
     const uint64_t spread = eight * 0x0101010101010101u & 0x8040201008040201u;
     const uint64_t ones = (spread + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
     std::memcpy(bytes + x, &ones, static_cast<size_t>(w - x < 8 ? w - x : 8));
+  }
+}
+
+// Sets the bits from ... to - 1 of a row.
+static inline void set_bits(uint64_t* row, int64_t from, int64_t to) {
+  for (int64_t k = from >> 6; 64 * k < to; ++k) {
+    const uint64_t below = from > 64 * k ? low_bits(from - 64 * k) : 0;
+    row[k] |= low_bits(to - 64 * k) & ~below;
   }
 }
 

@@ -19,23 +19,26 @@ struct Size {
 // Memory for the masks of a patch of at most side x side pixels.
 struct PatchMasks {
   Bits shape = {}, own = {}, objects = {}, label = {};
-  int64_t* tap =
-      nullptr;  // (2, side): the first neighbour of a column, and the weight of the second
-  int32_t* line = nullptr;  // (side of the source + 1): weighted sums of two rows
+  uint64_t* full = nullptr;  // of two rows of the source: columns where both are set, or none
+  uint64_t* empty = nullptr;
+  int64_t* part = nullptr;   // of a column of the patch: the weight of its second neighbour
+  int64_t* start = nullptr;  // of a column of the source: the first one of the patch it is for
 
   static int64_t words(int64_t side, int64_t source_side) {
-    return 4 * side * words_of(side) + 2 * side + (source_side + 2) / 2;
+    return 4 * side * words_of(side) + 2 * words_of(source_side) + side + source_side + 1;
   }
 
-  PatchMasks(uint64_t* memory, int64_t side) {
+  PatchMasks(uint64_t* memory, int64_t side, int64_t source_side) {
     if (memory == nullptr) return;  // for plain rectangles
     const int64_t stride = words_of(side);
     for (Bits* bits : {&shape, &own, &objects, &label}) {
       *bits = {memory, stride};
       memory += side * stride;
     }
-    tap = reinterpret_cast<int64_t*>(memory);
-    line = reinterpret_cast<int32_t*>(memory + 2 * side);
+    full = memory;
+    empty = full + words_of(source_side);
+    part = reinterpret_cast<int64_t*>(empty + words_of(source_side));
+    start = part + side;
   }
 };
 
@@ -104,60 +107,77 @@ static inline Tap tap_of(int64_t at, int64_t length, int64_t size) {
   return {low, low + 1 < length ? low + 1 : low, place - low * unit, unit};
 }
 
-// M_s: a window of the source's bits, resized, where above one half.
+// Runs of set bits, in order.
+template <class Body>
+static inline void for_each_run(uint64_t word, const Body& body) {
+  while (word != 0) {
+    const int from = __builtin_ctzll(word);
+    const uint64_t rest = ~(word >> from);
+    const int count = rest == 0 ? 64 : __builtin_ctzll(rest);
+    body(from, from + count);
+    word &= ~(low_bits(count) << from);
+  }
+}
+
+// M_s: a window of the source's bits, resized, where above one half. Objects are made of runs: a
+// pixel between two columns that are set in both rows, or in none, needs no arithmetic.
 static inline void resize_mask(const Bits& source, int64_t top, int64_t left, Size from, Size to,
                                const PatchMasks& memory) {
   const Bits& own = memory.own;
-  int64_t* first = memory.tap;
-  int64_t* part = memory.tap + to.w;
-  int32_t* line = memory.line;
+  int64_t *part = memory.part, *start = memory.start;
+  int64_t columns = 0;
   for (int64_t x = 0; x < to.w; ++x) {
     const Tap tap = tap_of(x, from.w, to.w);
-    first[x] = tap.low, part[x] = tap.part;
+    part[x] = tap.part;
+    while (columns <= tap.low) start[columns++] = x;
   }
-  const int64_t unit_x = 2 * to.w;
+  while (columns <= from.w) start[columns++] = to.w;
+
+  const int64_t unit_x = 2 * to.w, words = (from.w + 63) / 64;
+  const int64_t last = from.w - 1;
   for (int64_t y = 0; y < to.h; ++y) {
     const Tap tap = tap_of(y, from.h, to.h);
     const uint64_t* upper = source.row(top + tap.low);
     const uint64_t* lower = source.row(top + tap.high);
     uint64_t* row = own.row(y);
-    uint64_t any = 0, missing = 0;
-    for (int64_t x = 0; x < from.w; x += 64) {
-      const uint64_t inside = low_bits(from.w - x);
-      const uint64_t a = window_of(upper, left + x), b = window_of(lower, left + x);
-      any |= (a | b) & inside;
-      missing |= ~(a & b) & inside;
+    for (int64_t k = 0; k < own.stride; ++k) row[k] = 0;
+    for (int64_t k = 0; k < words; ++k) {
+      const uint64_t inside = low_bits(from.w - 64 * k);
+      const uint64_t a = window_of(upper, left + 64 * k), b = window_of(lower, left + 64 * k);
+      memory.full[k] = a & b & inside;
+      memory.empty[k] = ~(a | b) & inside;
     }
-    if (any == 0 || missing == 0) {  // one value
-      for (int64_t k = 0; k < own.stride; ++k) {
-        const int64_t rest = to.w - 64 * k;
-        row[k] = missing == 0 && rest > 0 ? low_bits(rest) : 0;
-      }
-      continue;
+    // The last column is its own neighbour.
+    memory.full[words] = memory.empty[words] = 0;
+    for (uint64_t* bits : {memory.full, memory.empty}) {
+      bits[from.w >> 6] |= (bits[last >> 6] >> (last & 63) & 1) << (from.w & 63);
     }
-    const auto weight = static_cast<int32_t>(tap.part);
-    const auto other = static_cast<int32_t>(tap.unit - tap.part);
-    for (int64_t x = 0; x < from.w; x += 64) {
-      const uint64_t a = window_of(upper, left + x), b = window_of(lower, left + x);
-      const int64_t count = from.w - x < 64 ? from.w - x : 64;
-      for (int64_t i = 0; i < count; ++i) {
-        line[x + i] = (a >> i & 1 ? other : 0) + (b >> i & 1 ? weight : 0);
-      }
-    }
-    line[from.w] = line[from.w - 1];
+    const int64_t weight = tap.part, other = tap.unit - tap.part;
     const int64_t half = tap.unit * to.w;  // of unit * unit_x
-    int64_t k = 0;
-    for (int64_t x = 0; x < to.w; x += 64) {
-      const int64_t count = to.w - x < 64 ? to.w - x : 64;
-      uint64_t word = 0;
-      for (int64_t i = 0; i < count; ++i) {
-        const int32_t* at = line + first[x + i];
-        const int64_t sum = at[0] * (unit_x - part[x + i]) + at[1] * part[x + i];
-        word |= uint64_t{sum > half} << i;
-      }
-      row[k++] = word;
+    const auto value = [&](int64_t column) {
+      const int64_t x = left + (column < from.w ? column : last);
+      const uint64_t a = upper[x >> 6] >> (x & 63) & 1, b = lower[x >> 6] >> (x & 63) & 1;
+      return (a ? other : 0) + (b ? weight : 0);
+    };
+    for (int64_t k = 0; k < words; ++k) {
+      const auto with_next = [&](const uint64_t* bits) {
+        return bits[k] & (bits[k] >> 1 | bits[k + 1] << 63);
+      };
+      const uint64_t inside = low_bits(from.w - 64 * k);
+      const uint64_t ones = with_next(memory.full) & inside;
+      for_each_run(ones, [&](int first, int end) {
+        set_bits(row, start[64 * k + first], start[64 * k + end]);
+      });
+      for_each_run(~(ones | with_next(memory.empty)) & inside, [&](int first, int end) {
+        for (int64_t c = 64 * k + first; c < 64 * k + end; ++c) {
+          const int64_t low = value(c), high = value(c + 1);
+          for (int64_t x = start[c]; x < start[c + 1]; ++x) {
+            const int64_t sum = low * (unit_x - part[x]) + high * part[x];
+            row[x >> 6] |= uint64_t{sum > half} << (x & 63);
+          }
+        }
+      });
     }
-    for (; k < own.stride; ++k) row[k] = 0;
   }
 }
 

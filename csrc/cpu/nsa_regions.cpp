@@ -49,7 +49,8 @@ struct Worker {
       : job(all),
         window{all.of_worker(number, 0), words_of(all.masks.w)},
         seen{all.of_worker(number, all.window_words()), window.stride},
-        patch(all.of_worker(number, 2 * all.window_words()), all.largest) {}
+        patch(all.of_worker(number, 2 * all.window_words()), all.largest,
+              std::max(all.masks.h, all.masks.w)) {}
 
   // M_s, and where there is an object at all.
   void find_objects(int64_t i, const int64_t* from, const int64_t* to, const bool* region) {

@@ -86,7 +86,8 @@ class Sampler {
         sample_(sample),
         source_{job.of_worker(worker, 0), words_of(job.width())},
         target_{job.of_worker(worker, job.mask_words()), source_.stride},
-        patch_(job.of_worker(worker, 2 * job.mask_words()), law_.side) {}
+        patch_(job.of_worker(worker, 2 * job.mask_words()), law_.side,
+               std::max(job.height(), job.width())) {}
 
   void run() {
     const Philox start = block(0);

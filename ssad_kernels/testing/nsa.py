@@ -115,10 +115,9 @@ def sample_nsa_samples(device: torch.device | str) -> dict[str, Arguments]:
     source = make_objects(17, 64, 48, (0.8, 0.7), seed=1).to(device)
     target = make_objects(17, 64, 48, (0.7, 0.8), seed=2).to(device)
     for name, law in NSA_LAWS.items():
-        packed = pack_law("testing", law)
-        found[name] = (keys, 5, 64, 48, -1, source, target, packed)
-        if "objects" not in name:
-            found[f"{name}-without-masks"] = (keys, 5, 64, 48, 9, None, None, packed)
+        is_tested = law.object_share is not None or law.overlap is not None
+        masks = (source, target) if is_tested else (None, None)
+        found[name] = (keys, 5, 64, 48, -1, *masks, pack_law("testing", law))
     objects = pack_law("testing", NSA_LAWS["objects"])
     paper = pack_law("testing", NSA_LAWS["paper"])
     found["bank"] = (keys, 5, 64, 48, 3, source[:3], target, objects)
@@ -126,7 +125,7 @@ def sample_nsa_samples(device: torch.device | str) -> dict[str, Arguments]:
     found["strided"] = (keys[::3], 5, 64, 48, 17, strided, target[::3], objects)
     found["empty-batch"] = (keys[:0], 0, 64, 48, 3, source[:3], target[:0], objects)
     found["one-sample"] = (keys[:1], 65535, 64, 48, -1, source[:1], target[:1], objects)
-    for side in (1, 2, 9, 13):
+    for side in (1, 13):
         found[f"side-{side}"] = (keys, 1, side, side, -1, None, None, paper)
     return found
 
@@ -143,8 +142,10 @@ def regions_samples(device: torch.device | str) -> dict[str, Arguments]:
             keys, 40, 56, law, stream=2, sources=5, source_masks=source, target_masks=target
         )
         end = (source, target, law.is_reference)
-        found[name] = (*params[:5], 40, 56, 56, *end)
-        found[f"{name}-without-masks"] = (*params[:5], 40, 56, 20, None, None, law.is_reference)
+        if law.shape == "ellipses" or law.object_share is not None:
+            found[name] = (*params[:5], 40, 56, 56, *end)
+        else:
+            found[name] = (*params[:5], 40, 56, 20, None, None, law.is_reference)
     params, shape = region_outcomes(device)
     found["outcomes"] = (*params[:5], *shape, 16, None, None, False)
     masks = (torch.ones(4, 1, *shape, dtype=torch.bool, device=device) for _ in range(2))
