@@ -50,7 +50,8 @@ void sum_channels(const ImageView& images, int64_t image, int64_t y, int64_t x0,
   for (int64_t c = 0; c < images.c; ++c) {
     const auto* __restrict__ row = pixel_row<P>(images, image, c, y);
     if (c == 0) {
-      for_pixels(images.stride_x, x0, x1, [=](int64_t x, int64_t at) { sums[x] = P::load(row[at]); });
+      for_pixels(images.stride_x, x0, x1,
+                 [=](int64_t x, int64_t at) { sums[x] = P::load(row[at]); });
     } else {
       for_pixels(images.stride_x, x0, x1, [=](int64_t x, int64_t at) {
         sums[x] = static_cast<Sum>(sums[x] + P::load(row[at]));
@@ -74,9 +75,8 @@ void sum_differences(const ImageView& before, const ImageView& after, int64_t im
     if (c == 0) {
       for_pixels(before.stride_x, x0, x1, [=](int64_t x, int64_t at) { sums[x] = size(at); });
     } else {
-      for_pixels(before.stride_x, x0, x1, [=](int64_t x, int64_t at) {
-        sums[x] = static_cast<Sum>(sums[x] + size(at));
-      });
+      for_pixels(before.stride_x, x0, x1,
+                 [=](int64_t x, int64_t at) { sums[x] = static_cast<Sum>(sums[x] + size(at)); });
     }
   }
 }

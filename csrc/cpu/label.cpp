@@ -68,7 +68,8 @@ bool find_changes(const LabelProblem& problem, int64_t i, const LabelRoom& room,
   using Sum = typename P::Sum;
   const int64_t h = values.h, w = values.w, channels = problem.before.c;
   constexpr double kLargest = sizeof(Sum) == 2 ? 32767.0 : 3e38;
-  const auto threshold = static_cast<Sum>(problem.threshold < kLargest ? problem.threshold : kLargest);
+  const auto threshold =
+      static_cast<Sum>(problem.threshold < kLargest ? problem.threshold : kLargest);
   auto* __restrict__ sums = reinterpret_cast<Sum*>(room.line);
   *box = {h, 0, w, 0};
   for (int64_t y = 0; y < h; ++y) {

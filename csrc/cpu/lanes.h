@@ -64,8 +64,8 @@ using Int32Lane = IntegerLane<int32_t, int32_t>;
 using Float16Lane = HalfLane<0x7C00, 0x7E00>;
 using BFloat16Lane = HalfLane<0x7F80, 0x7FC0>;
 using Float32Lane = FloatLane<float, uint32_t, 0x80000000u, 0x7F800000u, 0x7FC00000u>;
-using Float64Lane = FloatLane<double, uint64_t, 0x8000000000000000u, 0x7FF0000000000000u,
-                              0x7FF8000000000000u>;
+using Float64Lane =
+    FloatLane<double, uint64_t, 0x8000000000000000u, 0x7FF0000000000000u, 0x7FF8000000000000u>;
 
 inline bool is_nan(int16_t) { return false; }
 inline bool is_nan(float x) { return Float32Lane::is_nan(x); }

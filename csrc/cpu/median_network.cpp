@@ -131,8 +131,9 @@ class Builder {
     for (const Exchange& step : exchanges_) {
       depth[step.low] = depth[step.high] = 1 + std::max(depth[step.a], depth[step.b]);
     }
-    std::stable_sort(exchanges_.begin(), exchanges_.end(),
-                     [&](const Exchange& a, const Exchange& b) { return depth[a.low] < depth[b.low]; });
+    std::stable_sort(
+        exchanges_.begin(), exchanges_.end(),
+        [&](const Exchange& a, const Exchange& b) { return depth[a.low] < depth[b.low]; });
   }
 
   std::pair<int64_t, int64_t> exchanged(int64_t a, int64_t b) {
@@ -230,8 +231,8 @@ struct Plan {
         const auto [first, second] = shared_of(j);
         if ((first < 0 && second < 0) || entry.shared.count({first, second}) > 0) continue;
         const Run none;
-        entry.shared[{first, second}] = keep(builder.merged(first < 0 ? none : runs[0][first],
-                                                            second < 0 ? none : runs[1][second]));
+        entry.shared[{first, second}] = keep(
+            builder.merged(first < 0 ? none : runs[0][first], second < 0 ? none : runs[1][second]));
       }
       network.entry_slots = entry.slots;
       network.work_slots = builder.finish(&row_steps) - entry.slots;
