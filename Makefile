@@ -97,10 +97,10 @@ lane-demo: $(STAMPS)/installed
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
-	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_poisson*.py tests/test_scoring.py \
-	  --junitxml=build/bench/tests.xml
-	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_nsa.py \
-	  benchmarks/bench_poisson.py benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
+	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_labels*.py \
+	  tests/test_nsa*.py tests/test_poisson*.py tests/test_scoring.py --junitxml=build/bench/tests.xml
+	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_labels.py \
+	  benchmarks/bench_nsa.py benchmarks/bench_poisson.py benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a label costs follows from its region: rows without any are skipped, and the median of a
-// disk is taken only in slots of two rows that hold a part of the label. Elsewhere it is zero: on
-// one side of a pixel there are less than half of its window's.
+// disk is taken only in slots of two rows that hold a part of the label. Beyond the box around a
+// label it is zero, because less than half of a window lies on one side of its centre; but between
+// parts of a label it need not be, so "intensity" takes it in slots beside these, too.
 #include <cstdint>
 #include <cstring>
 
@@ -103,6 +104,18 @@ struct Sample {
   float* out;
 };
 
+// Whether a slot of two rows, or one from which its windows see any pixel, holds a part of a label.
+bool is_near_label(const uint8_t* active, int64_t pairs, int64_t slots, int64_t pair, int64_t slot,
+                   int64_t reach) {
+  const int64_t left = at_least(slot - 1, 0), right = at_most(slot + 1, slots - 1);
+  for (int64_t p = at_least(pair - reach, 0); p <= at_most(pair + reach, pairs - 1); ++p) {
+    for (int64_t k = left; k <= right; ++k) {
+      if (active[p * slots + k] != 0) return true;
+    }
+  }
+  return false;
+}
+
 // Medians of the numbers that the label keeps, and what is made of them.
 template <class T>
 void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8_t>& label,
@@ -114,7 +127,12 @@ void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8
   const float steepness = is_logistic ? problem.steepness[sample.number] : 0.0f;
   const float midpoint = is_logistic ? problem.midpoint[sample.number] : 0.0f;
   const float unit = sizeof(T) == 2 ? static_cast<float>(problem.before.c) : 1.0f;
-  March<T> march(median_network(problem.radius), values, room.march);
+  const MedianNetwork& network = median_network(problem.radius);
+  March<T> march(network, values, room.march);
+  const auto is_wanted = [&](int64_t pair, int64_t slot) {
+    if (is_logistic) return room.active[pair * slots + slot] != 0;
+    return is_near_label(room.active, values.h / 2 + 1, slots, pair, slot, network.reach);
+  };
   const auto write = [&](int64_t y, int64_t x, const T* medians) {
     if (y >= values.h) return;
     const int64_t count = at_most(w - x, kWidth);
@@ -132,7 +150,7 @@ void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8
   for (int64_t slot = box.left / kWidth; slot * kWidth < box.right; ++slot) {
     march.start(slot * kWidth);
     for (int64_t pair = box.top / 2; 2 * pair < box.bottom; ++pair) {
-      if (room.active[pair * slots + slot] == 0) continue;
+      if (!is_wanted(pair, slot)) continue;
       const T *upper, *lower;
       march.step(pair, &upper, &lower);
       write(2 * pair, slot * kWidth, upper);

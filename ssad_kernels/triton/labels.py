@@ -60,10 +60,9 @@ def _value(order, is_float: tl.constexpr, bits: tl.constexpr, dtype: tl.constexp
         raw = tl.where(order < 0, sign - order, order)
         if bits == 16:
             return raw.to(tl.int16).to(dtype, bitcast=True)
-        elif bits == 32:
+        if bits == 32:
             return raw.to(tl.int32).to(dtype, bitcast=True)
-        else:
-            return raw.to(dtype, bitcast=True)
+        return raw.to(dtype, bitcast=True)
     return order.to(dtype)
 
 
@@ -205,11 +204,12 @@ def _otsu_kernel(levels, height, width, block: tl.constexpr):
         own = tl.load(plane + start + lanes, mask=mask, other=0).to(tl.int32)
         frame += on_frame.to(tl.int32)
         bright += (on_frame & (own > best)).to(tl.int32)
-    is_bright_behind = 2 * tl.sum(bright, axis=0) > tl.sum(frame, axis=0)
+    is_bright_behind = (2 * tl.sum(bright, axis=0) > tl.sum(frame, axis=0)).to(tl.int32)
+    has_sides = (most > 0.0).to(tl.int32)
     for start in range(0, pixels, block):
         mask = start + lanes < pixels
         own = tl.load(plane + start + lanes, mask=mask, other=0).to(tl.int32)
-        is_object = ((own > best) != is_bright_behind) & (most > 0)
+        is_object = ((own > best).to(tl.int32) ^ is_bright_behind) * has_sides
         tl.store(plane + start + lanes, is_object.to(tl.uint8), mask=mask)
 
 

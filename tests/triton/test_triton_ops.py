@@ -58,9 +58,7 @@ def check(op: str, args: tuple[Any, ...]) -> None:
         is_pixels = a is expected[-1] and op in PIXELS
         atol = tolerance(op, a.dtype) if is_pixels else 0.0
         if not torch.equal(a, b):
-            torch.testing.assert_close(
-                b.double(), a.double(), rtol=0.0, atol=atol, equal_nan=True
-            )
+            torch.testing.assert_close(b.double(), a.double(), rtol=0.0, atol=atol, equal_nan=True)
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op in OPS for name in samples(op)])

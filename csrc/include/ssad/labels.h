@@ -61,8 +61,8 @@ bool object_mask(const ObjectMaskProblem& problem, int64_t threads);
 enum class LabelKind : int32_t { kBinary, kIntensity, kLogistic, kFactor };
 
 struct LabelProblem {
-  ImageView before, after;                     // of equal shapes
-  ImageView region;                            // bool, one channel
+  ImageView before, after;  // of equal shapes
+  ImageView region;         // bool, one channel
   LabelKind kind;
   const float *steepness, *midpoint, *factor;  // (n,), null where the kind has no use for it
   double threshold;                            // of a sum of channels, >= 0
