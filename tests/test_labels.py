@@ -232,8 +232,8 @@ def error(function: Callable[..., Any], *args: Any, **options: Any) -> str:
         ([IMAGES], {}, "ValueError size must be given or else `radius`, got None and None"),
         ([REGION], {"size": 3, "radius": 2},
          "ValueError size must be given or else `radius`, got 3 and 2"),
-        ([REGION], {"size": 4}, "ValueError size must be odd and in 3...15, got 4"),
-        ([REGION], {"size": 17}, "ValueError size must be odd and in 3...15, got 17"),
+        ([REGION], {"size": 4}, "ValueError size must be odd and in 1...15, got 4"),
+        ([REGION], {"size": 17}, "ValueError size must be odd and in 1...15, got 17"),
         ([IMAGES], {"radius": 0}, "ValueError radius must be in 1...7, got 0"),
         ([IMAGES], {"radius": 8}, "ValueError radius must be in 1...7, got 8"),
         ([IMAGES], {"radius": 1, "boxes": [0]}, "TypeError boxes must be a tensor, got list"),
@@ -262,7 +262,7 @@ BACKGROUND = 'background must be (grey, tolerance) or "otsu"'
          ">= 0, got (7, -1)"),
         (IMAGES, (NAN, 1), 7, "ValueError background must hold a finite grey and a finite "
          "tolerance >= 0, got (nan, 1)"),
-        (IMAGES, "otsu", 1, "ValueError size must be odd and in 3...15, got 1"),
+        (IMAGES, "otsu", 2, "ValueError size must be odd and in 1...15, got 2"),
     ],
 )  # fmt: skip
 def test_errors_of_object_masks(images, background, size, message):
@@ -284,7 +284,7 @@ def test_errors_of_object_masks(images, background, size, message):
          "got 'soft'"),
         ({"tolerance": -1.0}, "ValueError tolerance must be finite and >= 0, got -1.0"),
         ({"tolerance": NAN}, "ValueError tolerance must be finite and >= 0, got nan"),
-        ({"size": 2}, "ValueError size must be odd and in 3...15, got 2"),
+        ({"size": 2}, "ValueError size must be odd and in 1...15, got 2"),
         ({"radius": 9}, "ValueError radius must be in 1...7, got 9"),
         ({"steepness": NAN}, "ValueError steepness must be finite, got nan"),
         ({"midpoint": torch.zeros(3)}, "ValueError midpoint must have shape (2,), got (3,)"),
