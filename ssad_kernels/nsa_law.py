@@ -46,6 +46,9 @@ class NsaLaw(NamedTuple):
     metal_nut                         0.1    0.1    0.1    0.1
     pill                              3.2    0.4    0.1    0.1
     screw (.12 of the height)        64.0   45.3   33.6   27.0
+    toothbrush                        0.3    0.1    0.1    0.1
+    zipper                            0.3    0.2    0.2    0.2
+    rCXR                              0.1    0.1    0.1    0.1
     ==============================  =====  =====  =====  =====
 
     Attributes:
