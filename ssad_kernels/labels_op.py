@@ -29,6 +29,7 @@ _SIZES = range(3, 16, 2)
 
 
 def check_size(op: str, size: int) -> None:
+    """Raise ValueError unless `size` is the side of a square window."""
     if size not in _SIZES:
         raise ValueError(wording(op, "size", "be odd and in 3...15", size))
 
