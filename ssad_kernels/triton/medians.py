@@ -57,11 +57,14 @@ def value_of(order, is_float: tl.constexpr, bits: tl.constexpr, dtype: tl.conste
         sign: tl.constexpr = -(1 << (bits - 1))
         raw = tl.where(order < 0, sign - order, order)
         if bits == 16:
-            return raw.to(tl.int16).to(dtype, bitcast=True)
-        if bits == 32:
-            return raw.to(tl.int32).to(dtype, bitcast=True)
-        return raw.to(dtype, bitcast=True)
-    return order.to(dtype)
+            value = raw.to(tl.int16).to(dtype, bitcast=True)
+        elif bits == 32:
+            value = raw.to(tl.int32).to(dtype, bitcast=True)
+        else:
+            value = raw.to(dtype, bitcast=True)
+    else:
+        value = order.to(dtype)
+    return value
 
 
 @triton.jit
