@@ -41,8 +41,9 @@ inline int64_t march_bytes(const MedianNetwork& network) {
   return (entries * network.entry_slots + network.work_slots) * kSlotBytes;
 }
 
+// Not inline: it is long enough, and has many callers.
 template <class T>
-void run_steps(const MedianStep* steps, int64_t count, char* base) {
+__attribute__((noinline)) void run_steps(const MedianStep* steps, int64_t count, char* base) {
   for (int64_t i = 0; i < count; ++i) {
     const MedianStep& step = steps[i];
     for (int64_t k = 0; k < kSlotBytes; k += kVectorBytes) {
@@ -69,7 +70,7 @@ class March {
 
   // The medians of rows 2 * pair and 2 * pair + 1, kWidth pixels each. Pairs are asked for from
   // the top of the strip to the bottom; any may be left out.
-  void step(int64_t pair, const T** upper, const T** lower) {
+  __attribute__((noinline)) void step(int64_t pair, const T** upper, const T** lower) {
     const int64_t oldest = pair - network_.reach, newest = pair + network_.reach;
     if (made_ <= oldest) first_ = made_ = oldest;
     for (; made_ <= newest; ++made_) {

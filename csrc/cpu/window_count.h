@@ -29,8 +29,9 @@ inline int64_t count_bytes(int64_t w) { return 8 * plane_stride(w); }
 
 // Whether more than `least` pixels of each window are set, as 0 or 1: row y of a plane of such
 // bytes, pixels x0 and on by whole vectors up to x1. `columns` has count_bytes(w) to work in.
-inline void count_row(const Window& window, const Plane<uint8_t>& plane, int64_t y, int64_t x0,
-                      int64_t x1, int64_t least, uint8_t* columns, uint8_t* to) {
+__attribute__((noinline)) inline void count_row(const Window& window, const Plane<uint8_t>& plane,
+                                                int64_t y, int64_t x0, int64_t x1, int64_t least,
+                                                uint8_t* columns, uint8_t* to) {
   using Bytes = Vector<uint8_t>;
   const int64_t stride = plane_stride(plane.w), radius = window.radius;
   const uint8_t* rows[15];
