@@ -175,15 +175,15 @@ void sample_nsa(Address keys, int64_t n, int64_t stream, int64_t sources,
 }
 
 // params: the first five fields of NsaParams; sizes: n, patches, ellipses, height, width, side and
-// sources; blend is 0 for rectangles
+// sources; paste is 0 if it is not wanted
 void nsa_regions(std::array<Address, 5> params, std::array<int64_t, 7> sizes,
-                 std::array<Address, 2> masks, bool is_reference, Address region, Address blend,
-                 int64_t threads) {
+                 std::array<Address, 2> masks, bool is_reference, bool pastes_label, Address region,
+                 Address paste, int64_t threads) {
   const ssad::NsaParams rows = {at<int64_t>(params[0]), at<int64_t>(params[1]),
                                 at<int64_t>(params[2]), at<double>(params[3]), at<bool>(params[4])};
   need(ssad::nsa_regions(rows, sizes[1], sizes[2],
                          masks_of(masks, sizes[6], sizes[0], sizes[3], sizes[4]), sizes[5],
-                         is_reference, at<bool>(region), at<bool>(blend), threads));
+                         is_reference, pastes_label, at<bool>(region), at<bool>(paste), threads));
 }
 
 // addresses and rows as above, without gradient and gains; alpha: (n,) or 0

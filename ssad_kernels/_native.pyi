@@ -148,8 +148,9 @@ def nsa_regions(
     sizes: Sequence[int],
     masks: Sequence[int],
     is_reference: bool,
+    pastes_label: bool,
     region: int,
-    blend: int,
+    paste: int,
     threads: int,
     /,
 ) -> None: ...

@@ -8,7 +8,7 @@ Localization", ECCV 2022; Tan et al., "Detecting Outliers with Foreign Patch Int
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,6 +61,7 @@ def nsa_regions(
     source_masks: Tensor | None = None,
     target_masks: Tensor | None = None,
     side: int | None = None,
+    paste: Literal["blend", "label"] = "blend",
     is_reference: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Which pixels are to be labelled and which are to be blended.
@@ -81,15 +82,17 @@ def nsa_regions(
         width: likewise.
         source_masks: (M, 1, height, width) bool, where the sources show an object.
         target_masks: (N, 1, height, width) bool, likewise; both masks or none.
-        side: of ``blend``, in pixels; a larger patch is left out. Default: the larger one of
+        side: of the masks returned, in pixels; a larger patch is left out. Default: the larger one of
             ``height`` and ``width``; `largest_patch` says what a law needs.
+        paste: which masks to return: "blend", to be blended without a seam; or "label", what is
+            labelled, to be mixed or copied.
         is_reference: do as the released code: a patch's labels replace those of earlier patches in
             its box, M_d stays as it is, and the second rotated coordinate of an ellipse is a sum.
 
     Returns:
         The label region (N, 1, height, width) bool, the union of the patches' label masks; and the
-        blend masks (N, P, side, side) bool, each from its patch's top-left corner, or None for
-        rectangles, which are blended whole.
+        masks to paste (N, P, side, side) bool, each from its patch's top-left corner, or None for
+        rectangles that are pasted whole: all that are blended, and all without object masks.
 
     Raises:
         TypeError: for a dtype or kind that is not listed above.
@@ -114,7 +117,9 @@ def nsa_regions(
     for name, value in zip(NsaParams._fields, params, strict=True):
         check_tensor(op, name, value)
     check_mask_kinds(op, source_masks, target_masks)
-    region, blend = _nsa_regions(
+    if paste not in ("blend", "label"):
+        raise ValueError(wording(op, "paste", "be blend or label", repr(paste)))
+    region, masks = _nsa_regions(
         *params[:5],
         height,
         width,
@@ -122,8 +127,9 @@ def nsa_regions(
         source_masks,
         target_masks,
         is_reference,
+        paste == "label",
     )
-    return region, blend if params.ellipse.shape[2] else None
+    return region, masks if masks.shape[2] else None
 
 
 def check_mask_kinds(op: str, source_masks: Tensor | None, target_masks: Tensor | None) -> None:
@@ -163,7 +169,7 @@ def check_sides(op: str, **sides: int) -> None:
 
 def _check(*args: Any) -> None:
     op = "nsa_regions"
-    *params, height, width, side, source_masks, target_masks, _ = args
+    *params, height, width, side, source_masks, target_masks, _, _ = args
     check_sides(op, height=height, width=width, side=side)
     apply = params[4]
     shape = {"P": apply.shape[1] if apply.dim() == 2 else "P"}
@@ -181,9 +187,9 @@ def _check(*args: Any) -> None:
 
 
 def _allocate(*args: Any) -> tuple[Tensor, Tensor]:
-    ellipse, apply, height, width, side = args[3:8]
-    (n, patches), count = apply.shape, ellipse.shape[2]
-    side = side if count else 0
+    ellipse, apply, height, width, side, source_masks = args[3:9]
+    n, patches = apply.shape
+    side = side if reference.nsa.has_masks(ellipse, source_masks, args[-1]) else 0
     return apply.new_empty((n, 1, height, width)), apply.new_empty((n, patches, side, side))
 
 
@@ -194,7 +200,8 @@ def dense(*tensors: Tensor | None) -> tuple[list[Tensor | None], list[int]]:
 
 
 def _cpu(*args: Any) -> None:
-    *params, height, width, side, source_masks, target_masks, is_reference, region, blend = args
+    *params, height, width, side, source_masks, target_masks = args[:10]
+    is_reference, pastes_label, region, paste = args[10:]
     _kept, addresses = dense(*params, source_masks, target_masks)
     n, patches, count = params[3].shape[:3]
     sources = 0 if source_masks is None else source_masks.shape[0]
@@ -203,8 +210,9 @@ def _cpu(*args: Any) -> None:
         (n, patches, count, height, width, side, sources),
         addresses[5:],
         is_reference,
+        pastes_label,
         region.data_ptr(),
-        blend.data_ptr() if count else 0,
+        paste.data_ptr() if paste.shape[2] else 0,
         torch.get_num_threads(),
     )
 
@@ -212,7 +220,7 @@ def _cpu(*args: Any) -> None:
 _nsa_regions = define_op(
     "nsa_regions(Tensor source_index, Tensor source_box, Tensor target_box, Tensor ellipse, "
     "Tensor apply, int height, int width, int side, Tensor? source_masks, Tensor? target_masks, "
-    "bool is_reference) -> (Tensor region, Tensor blend)",
+    "bool is_reference, bool pastes_label) -> (Tensor region, Tensor paste)",
     check=_check,
     allocate=_allocate,
     cpu=_cpu,

@@ -18,7 +18,6 @@ from ssad_kernels import (
     NsaLaw,
     NsaParams,
     Status,
-    _backend,
     largest_patch,
     make_keys,
     nsa_regions,
@@ -220,7 +219,7 @@ torch.save(found, PATH)
 """
 
 
-@pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
+@pytest.mark.native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_any_instruction_set(level, at_level):
     for a, b in zip(at_level(_CODE, level), at_level(_CODE, "baseline"), strict=True):
@@ -248,6 +247,19 @@ def test_rectangles_are_blended_whole_and_labelled_on_objects_alone():
     assert not (region[:, 0] & ~inside[:, :, None]).any()
     objects = region & masks["target_masks"]
     assert objects.any()
+
+
+def test_what_is_mixed_or_copied_is_what_is_labelled():
+    masks = {f"{name}_masks": make_objects(50, 96, 96, (0.7, 0.6)) for name in ("source", "target")}
+    law = NsaLaw(object_share=0.3, overlap=0.1, patches=1, same_source=True)
+    params = sample_nsa(KEYS[:50], 96, 96, law, stream=1, **masks)
+    region, label = nsa_regions(params, 96, 96, paste="label", **masks)
+    for i, (y, x, h, w) in enumerate(params.target_box[:, 0].tolist()):
+        assert torch.equal(label[i, 0, :h, :w], region[i, 0, y : y + h, x : x + w])
+        assert label[i, 0].sum() == region[i, 0].sum()
+    assert nsa_regions(params, 96, 96, paste="label")[1] is None
+    with pytest.raises(ValueError, match="nsa_regions: `paste` must be blend or label, got 'all'"):
+        nsa_regions(params, 96, 96, paste="all")
     assert (region[:, 0] & ~masks["target_masks"][:, 0]).sum() > 0
 
 

@@ -18,11 +18,11 @@ struct Job {
   NsaParams params;
   int64_t patches, ellipses;
   NsaMasks masks;
-  int64_t side;     // of the blend masks
+  int64_t side;     // of the masks to paste
   int64_t largest;  // patch
-  bool is_reference;
+  bool is_reference, pastes_label;
   bool* region;
-  bool* blend;
+  bool* paste;
   uint64_t* memory;  // of all workers; null for plain rectangles
   int64_t words;     // of one
 
@@ -90,7 +90,11 @@ struct Worker {
     }
   }
 
-  void write_blend(const int64_t* to, bool* blend) const {
+  void write_paste(const int64_t* to, bool* paste) const {
+    if (job.pastes_label) {
+      for (int64_t y = 0; y < to[2]; ++y) unpack(patch.label.row(y), to[3], paste + y * job.side);
+      return;
+    }
     uint64_t* line = window.data;
     for (int64_t y = 1; y < to[2] - 1; ++y) {
       for (int64_t k = 0; 64 * k < to[3]; ++k) {
@@ -98,7 +102,7 @@ struct Worker {
         const uint64_t inner = (left > 0 ? low_bits(left) : 0) & ~uint64_t{k == 0};
         line[k] = (patch.label.row(y)[k] | ~patch.objects.row(y)[k]) & inner;
       }
-      unpack(line, to[3], blend + y * job.side);
+      unpack(line, to[3], paste + y * job.side);
     }
   }
 
@@ -107,8 +111,8 @@ struct Worker {
     bool* region = job.region + i * h * w;
     std::memset(region, 0, static_cast<size_t>(h * w));
     const int64_t square = job.side * job.side;
-    if (job.blend) {
-      std::memset(job.blend + i * job.patches * square, 0,
+    if (job.paste) {
+      std::memset(job.paste + i * job.patches * square, 0,
                   static_cast<size_t>(job.patches * square));
     }
     const int64_t image = job.params.source_index[i];
@@ -139,7 +143,7 @@ struct Worker {
       }
       if (finish_masks(patch, size) < kNsaMinPixels) continue;
       write_label(to, region);
-      if (job.blend) write_blend(to, job.blend + row * square);
+      if (job.paste) write_paste(to, job.paste + row * square);
     }
   }
 };
@@ -147,14 +151,15 @@ struct Worker {
 }  // namespace
 
 bool nsa_regions(const NsaParams& params, int64_t patches, int64_t ellipses, const NsaMasks& masks,
-                 int64_t side, bool is_reference, bool* region, bool* blend, int64_t threads) {
+                 int64_t side, bool is_reference, bool pastes_label, bool* region, bool* paste,
+                 int64_t threads) {
   const int64_t longest = std::max(masks.h, masks.w);
-  Job job = {params,       patches, ellipses, masks,   side, std::min(side, longest),
-             is_reference, region,  blend,    nullptr, 0};
+  Job job = {params,       patches,      ellipses, masks, side,    std::min(side, longest),
+             is_reference, pastes_label, region,   paste, nullptr, 0};
   const auto n = static_cast<double>(masks.n), pixels = static_cast<double>(masks.h * masks.w);
-  const double blends = blend ? static_cast<double>(patches * side * side) * 0.1 : 0.0;
+  const double pastes = paste ? static_cast<double>(patches * side * side) * 0.1 : 0.0;
   const bool is_plain = ellipses == 0 && !job.is_masked();
-  const double work = pixels * (is_plain ? 0.05 : 0.4) + blends;
+  const double work = pixels * (is_plain ? 0.05 : 0.4) + pastes;
   threads = std::min(useful_threads(threads, n * work), std::max<int64_t>(masks.n, 1));
   std::unique_ptr<uint64_t[]> memory;
   if (!is_plain) {

@@ -19,6 +19,11 @@ def _is_within(box: Tensor, height: int, width: int, side: int) -> Tensor:
     return known & (y <= height - h.clamp(0, height)) & (x <= width - w.clamp(0, width))
 
 
+def has_masks(ellipse: Tensor, source_masks: Tensor | None, pastes_label: bool) -> bool:
+    """Whether patches are anything but whole rectangles."""
+    return ellipse.shape[2] > 0 or (pastes_label and source_masks is not None)
+
+
 def nsa_regions(
     source_index: Tensor,
     source_box: Tensor,
@@ -31,9 +36,10 @@ def nsa_regions(
     source_masks: Tensor | None,
     target_masks: Tensor | None,
     is_reference: bool,
+    pastes_label: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `ssad_kernels.nsa_regions`."""
-    n, patches, count = ellipse.shape[:3]
+    n, patches = apply.shape
     region = torch.zeros((n, height, width), dtype=torch.bool, device=apply.device)
     source = target = None
     is_known = torch.ones_like(apply[:, 0])
@@ -42,7 +48,8 @@ def nsa_regions(
         images = source_masks.shape[0]
         is_known = (source_index >= 0) & (source_index < images)
         source = source_masks[source_index.clamp(0, max(images - 1, 0)), 0]
-    blends = []
+    pastes = []
+    has_pastes = has_masks(ellipse, source_masks, pastes_label)
     for j in range(patches):
         is_drawn = apply[:, j] & is_known & _is_within(target_box[:, j], height, width, side)
         if source is not None:
@@ -58,8 +65,8 @@ def nsa_regions(
         else:
             region = region | label
             target = None if target is None else target | label
-        if count:
-            blends.append(masks.blend & is_pasted)
-    shape = (n, patches, side, side) if count else (n, patches, 0, 0)
+        if has_pastes:
+            pastes.append((masks.label if pastes_label else masks.blend) & is_pasted)
+    shape = (n, patches, side, side) if has_pastes else (n, patches, 0, 0)
     none = torch.zeros(shape, dtype=torch.bool, device=apply.device)
-    return region[:, None], torch.stack(blends, dim=1) if blends else none
+    return region[:, None], torch.stack(pastes, dim=1) if pastes else none

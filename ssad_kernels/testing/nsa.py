@@ -143,18 +143,19 @@ def regions_samples(device: torch.device | str) -> dict[str, Arguments]:
         )
         end = (source, target, law.is_reference)
         if law.shape == "ellipses" or law.object_share is not None:
-            found[name] = (*params[:5], 40, 56, 56, *end)
+            found[name] = (*params[:5], 40, 56, 56, *end, False)
+            found[f"{name}-label"] = (*params[:5], 40, 56, 56, *end, True)
         else:
-            found[name] = (*params[:5], 40, 56, 20, None, None, law.is_reference)
+            found[name] = (*params[:5], 40, 56, 20, None, None, law.is_reference, True)
     params, shape = region_outcomes(device)
-    found["outcomes"] = (*params[:5], *shape, 16, None, None, False)
+    found["outcomes"] = (*params[:5], *shape, 16, None, None, False, False)
     masks = (torch.ones(4, 1, *shape, dtype=torch.bool, device=device) for _ in range(2))
-    found["outcomes-masks"] = (*params[:5], *shape, 16, *masks, True)
-    found["empty-batch"] = (*(row[:0] for row in params[:5]), *shape, 16, None, None, False)
+    found["outcomes-masks"] = (*params[:5], *shape, 16, *masks, True, False)
+    found["empty-batch"] = (*(row[:0] for row in params[:5]), *shape, 16, None, None, False, False)
     strided = (torch.stack([row, row], dim=-1)[..., 0] for row in params[:5])
-    found["strided"] = (*strided, *shape, 16, None, None, False)
+    found["strided"] = (*strided, *shape, 16, None, None, False, False)
     single = (row[:1].clone() for row in params[:5])
-    found["one-sample"] = (*single, *shape, 16, None, None, False)
+    found["one-sample"] = (*single, *shape, 16, None, None, False, False)
     return found
 
 

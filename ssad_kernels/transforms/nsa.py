@@ -263,13 +263,14 @@ class NSA(KeyedTransform):
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
         patches = params.patches
         height, width = images.shape[2:]
-        regions, blend_masks = nsa_regions(
+        regions, shapes = nsa_regions(
             patches,
             height,
             width,
             source_masks=bank_masks,
             target_masks=masks,
             side=largest_patch(self.law, height, width),
+            paste="label" if self.gradient in ("swap", "uniform") else "blend",
             is_reference=self.law.is_reference,
         )
         before = images.clone() if self.inplace else images
@@ -277,7 +278,7 @@ class NSA(KeyedTransform):
         sources = before if bank is None else bank
         outcomes = []
         for k in range(patches.apply.shape[1]):
-            mask = None if blend_masks is None else blend_masks[:, k]
+            mask = None if shapes is None else shapes[:, k]
             outcomes.append(self._blend(out, sources, mask, params, k))
         label = difference_label(
             before,
