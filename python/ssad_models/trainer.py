@@ -28,10 +28,12 @@ class TrainingModule(LightningModule):
     Attributes:
         synthesize: (N, C, S, S) uint8 images and (N, 3) int64 keys -> the tensors of a training
             batch. The workers of the loader call it.
+        steps_per_epoch: Of the recipe's plan; `train` sets it before it trains.
         first_step: Steps that earlier runs have done; 0 unless a checkpoint was loaded.
     """
 
     synthesize: Synthesize
+    steps_per_epoch = 1
     first_step = 0
 
     @property

@@ -24,6 +24,7 @@ from ssad_models.cutpaste import inference
 from ssad_models.cutpaste.augment import Synthesis
 from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModule, feature_bank
 from ssad_models.cutpaste.network import CutPasteNet
+from ssad_models.cutpaste.recipe import Stage
 from ssad_models.data.builtin import CATEGORIES, test_set, train_images
 from ssad_models.demo.results import (
     PRETRAINED,
@@ -35,7 +36,6 @@ from ssad_models.demo.results import (
     publish,
 )
 from ssad_models.model_file import versions
-from ssad_models.recipe import Stage
 from ssad_models.trainer import fit_quietly
 
 
