@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ssad_models.cutpaste.method import CutPasteMethod
+from ssad_models.nsa.method import NsaMethod
 from ssad_models.papers import Beside
 from ssad_models.pictures import Previews
 from ssad_models.settings import Recipe
@@ -77,4 +78,7 @@ class Method(Protocol[R]):
 
 METHODS: dict[str, Method[Any]] = {
     "cutpaste": CutPasteMethod(),
+    "nsa": NsaMethod(),
+    "fpi": NsaMethod(),
+    "pii": NsaMethod(),
 }

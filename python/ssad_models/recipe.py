@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ssad_models.cutpaste.recipe import CutPasteRecipe
+from ssad_models.nsa.recipe import NsaRecipe
 from ssad_models.settings import Recipe, RecipeError, checked
 
 __all__ = ["BUILT_IN", "METHODS", "Recipe", "RecipeError", "load_recipe", "recipe_of"]
@@ -18,6 +19,9 @@ BUILT_IN = Path(__file__).parent / "recipes"
 
 METHODS: dict[str, type[Recipe]] = {
     "cutpaste": CutPasteRecipe,
+    "nsa": NsaRecipe,
+    "fpi": NsaRecipe,
+    "pii": NsaRecipe,
 }
 """The settings of each method."""
 

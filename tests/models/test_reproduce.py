@@ -167,7 +167,7 @@ def test_other_test_images_are_evaluated_and_nothing_is_held_out(tmp_path: Path)
         assert one["evaluation"]["normal"] == 2
 
 
-@pytest.mark.parametrize("method", ["cutpaste"])
+@pytest.mark.parametrize("method", ["cutpaste", "nsa"])
 def test_transcribed_figures_give_the_printed_averages(method: str) -> None:
     """A typing error in a cell would show in a mean over textures or objects."""
     path = METHODS[method].paper
