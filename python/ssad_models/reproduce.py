@@ -71,6 +71,7 @@ def reproduce(
     Raises:
         DataError: If a category has no test images, before anything is done; or if images are
             damaged, after all other categories.
+        RecipeError: If the recipe is not for a category, before anything is done.
         ValueError: If `out` holds runs with other settings.
         OSError: If `out` cannot be written.
     """
@@ -78,6 +79,8 @@ def reproduce(
     if untested:
         msg = f"reproduce: each category must have test images, got none of {', '.join(untested)}"
         raise DataError(msg)
+    for source in sources:
+        recipe.for_category(source.name)
     recipe = replace(recipe, held_out=0.0)  # the paper trains on all, and sets no threshold
     runs: list[Run] = []
     errors: list[str] = []

@@ -35,7 +35,10 @@ from ssad_models.model_file import save as save_model
 from ssad_models.pictures import sheet, statistics
 from ssad_models.report import Run, gallery
 
-COMMANDS = ("demo", "train", "eval", "predict", "export", "augment", "reproduce", "bench")
+COMMANDS = (
+    *("demo", "train", "eval", "predict", "export", "augment"),
+    *("calibrate", "reproduce", "bench"),
+)
 # A network that learns nothing in no time.
 TINY = [
     *("--recipe", "cutpaste", "--set", "size=32", "--set", "head=[8]", "--set", "batch=4"),

@@ -54,11 +54,11 @@ def _background(value: Any) -> tuple[float, float] | str | None:
 
 
 def _side(value: Any) -> int:
-    side = integer(32, 4096)(value)
-    if side % 32:
+    # At 32 the innermost map is a pixel, and a batch of one image has no spread to normalise by.
+    if integer(64, 4096)(value) % 32:
         msg = "a multiple of 32"
         raise ValueError(msg)
-    return int(side)
+    return int(value)
 
 
 @dataclass(frozen=True, kw_only=True)
