@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from ssad_models.atomic import save_tensors
-from ssad_models.data.loader import Synthesize
+from ssad_models.data.loader import Synthesize, TrainingLoader
 
 
 class TrainingModule(LightningModule):
@@ -159,7 +159,7 @@ def quiet() -> Iterator[None]:
 
 def fit_quietly(
     module: LightningModule,
-    loader: DataLoader[Any],
+    loader: DataLoader[Any] | TrainingLoader,
     steps: int,
     device: str,
     advance: Callable[[], None],

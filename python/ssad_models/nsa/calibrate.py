@@ -62,7 +62,7 @@ def find_background(images: torch.Tensor) -> Background | None:
     threshold = _otsu(distance.flatten())
     beyond = distance > threshold
     rim, rest = beyond[:, ~inner].float().mean(), beyond[:, inner].float().mean()
-    if rim > 0.1 or rest < 3 * rim or rest < 0.02:
+    if rim > 0.1 or rest < 3 * rim or rest < 0.005:
         return None
     return Background(round(float(level)), round(threshold, 1))
 
