@@ -18,7 +18,7 @@ SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
 
-# With NSA, which learns a whole network: an hour or more on two cores.
+# With NSA, which learns a whole network: about an hour more.
 demo-full: $(STAMPS)/installed
 	$(BIN)/ssadk demo --full --out out/demo-full
 

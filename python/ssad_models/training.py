@@ -129,6 +129,8 @@ def train(
         detector = method.fit(module.to(where), split.images, parts.learn, parts.check, recipe)
         meta = model_file.Meta(source.name, _native_size(split), seed)
         model = model_file.Model(detector, None, recipe.to_dict(), meta)
+        if recipe.loading_size != recipe.size and len(parts.hold):
+            split = source.train(recipe.size, recipe.channels)
         model = _calibrated(model, split.images, parts.hold)
         model_file.save(out / MODEL, model)
         bars.advance(bar)
@@ -254,9 +256,9 @@ class _Fit:
 
 def _images(source: Source, recipe: Recipe, bars: Progress) -> Split:
     count = source.counts()[0]
-    memory = cache_bytes(count, recipe.size, recipe.channels) / 2**20
+    memory = cache_bytes(count, recipe.loading_size, recipe.channels) / 2**20
     bar = bars.add_task(f"{source.name}: reading images ({memory:.0f} MiB)", total=count)
-    split = source.train(recipe.size, recipe.channels, lambda n: bars.advance(bar, n))
+    split = source.train(recipe.loading_size, recipe.channels, lambda n: bars.advance(bar, n))
     if len(split) < LEAST_IMAGES:
         msg = (
             f"train: category {source.name!r} must have at least {LEAST_IMAGES} normal training "

@@ -137,7 +137,7 @@ def test_every_category_of_the_paper(name: str, category: str) -> None:
     else:
         assert own.resize is None
         assert (own.shift, own.label) == (False, "factor")
-        assert own.gradient == ("uniform" if name == "fpi" else "mixed")
+        assert own.gradient == ("uniform" if name == "fpi" else "scaled")
     reference = settings(name, "compat=reference").for_category(category)
     assert (reference.loading_size, reference.size) == (264 if texture else 256, 256)
 
@@ -326,6 +326,28 @@ def test_it_learns_and_goes_on_where_it_was_killed(
     assert prediction.map.shape == (len(test), 1, 80, 80)
     assert (prediction.map[:, :, :8] == 0).all()
     assert (prediction.score > 0).all()
+
+
+def test_trained_at_one_size_and_used_at_another(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What compat=reference does to textures; by default the second size is the first."""
+    sizes: list[int] = []
+    look = NsaDetector.look
+
+    def looked(self: NsaDetector, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(images.shape[-1])
+        return look(self, images)
+
+    monkeypatch.setattr(NsaDetector, "look", looked)
+    two = ("size=64", "train_size=72", "crop=64", "epochs=1")
+    for compat, size in (("reference", 64), ("null", 72)):
+        out = tmp_path / compat
+        recipe = settings("nsa-builtin", *two, "batch=24", f"compat={compat}", "false_alarm=0.05")
+        train(recipe, source, out, tensorboard=False)
+        assert set(sizes) == {size}
+        assert model_file.load(out / MODEL).size == size
+        sizes.clear()
 
 
 @pytest.mark.parametrize("name", ["fpi-wrn", "pii-wrn", "fpi", "pii", "nsa-cxr"])

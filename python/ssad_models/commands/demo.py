@@ -24,7 +24,7 @@ def demo(
     ] = 60,
     full: Annotated[
         bool,
-        typer.Option("--full", help="NSA, too: an hour or more without a GPU."),
+        typer.Option("--full", help="NSA, too: about an hour more on a CPU."),
     ] = False,
     device: Device = "auto",
     quick: Annotated[

@@ -54,7 +54,7 @@ class Settings:
         train: Normal tiles to train on, per category.
         places: Places of the test strip; 4 normal and 35 defective tiles each.
         device: "cpu" or "cuda".
-        nsa_steps: Updates of NSA, per category; 0 to leave it out, as it takes hours.
+        nsa_steps: Updates of NSA, per category; 0 to leave it out, as it takes an hour.
     """
 
     out: Path

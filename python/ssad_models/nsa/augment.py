@@ -65,7 +65,13 @@ def transform(
     if recipe.patch_size == "square":
         square = transforms.FPI if recipe.gradient == "uniform" else transforms.PII
         return square(
-            recipe.height, recipe.core, recipe.factor, inplace=inplace, return_status=return_status
+            recipe.height,
+            core=recipe.core,
+            factor=recipe.factor,
+            gradient=recipe.gradient,
+            compat=recipe.compat,
+            inplace=inplace,
+            return_status=return_status,
         )
     return transforms.NSA(
         recipe.height,

@@ -20,7 +20,7 @@ from ssad_models.settings import (
 )
 
 NETWORKS = ("resnet18", "wrn16", "wrn19")
-GRADIENTS = ("source", "mixed", "average", "monochrome", "mix", "swap", "uniform")
+GRADIENTS = ("source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform")
 R = TypeVar("R", bound="NsaRecipe")
 
 
@@ -84,9 +84,8 @@ class NsaRecipe(Recipe):
         shift: Whether a patch goes to another place than it comes from.
         core: Part of each side, from the middle, in which "square" patches have their centre.
         shape: "rectangle", or "ellipses": a union of five.
-        gradient: How patches are blended: "source" and "mixed" by Poisson's equation, ..., "swap"
-            pastes, "uniform" mixes colours.
-        factor: Range of the share of the patch where the label is "factor".
+        gradient: How patches are blended, see `ssad_kernels.transforms.NSA`.
+        factor: Range of the patch's share in "uniform" and "scaled" blends.
         background: Grey level of the background and tolerance, or "otsu"; None without background.
         object_share: Part of a patch that must be object, with a background.
         overlap: Part of its object that must land on the object, with a background.
