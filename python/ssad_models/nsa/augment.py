@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ssad_kernels import transforms
@@ -62,36 +64,30 @@ def transform(
         inplace: Whether it may change the images that it is given.
         return_status: Whether to tell what became of each image, too.
     """
+    # Values are checked by the recipe, which has them as plain text.
+    options: dict[str, Any] = {
+        "gradient": recipe.gradient,
+        "factor": recipe.factor,
+        "compat": recipe.compat,
+        "inplace": inplace,
+        "return_status": return_status,
+    }
     if recipe.patch_size == "square":
         square = transforms.FPI if recipe.gradient == "uniform" else transforms.PII
-        return square(
-            recipe.height,
-            core=recipe.core,
-            factor=recipe.factor,
-            gradient=recipe.gradient,
-            compat=recipe.compat,
-            inplace=inplace,
-            return_status=return_status,
-        )
-    return transforms.NSA(
-        recipe.height,
-        recipe.width,
-        size=recipe.patch_size,
-        offset=recipe.offset,
-        scale=recipe.scale,
-        patches=recipe.patches,
-        resize=recipe.resize,
-        shape=recipe.shape,
-        shift=recipe.shift,
-        gradient=recipe.gradient,
-        factor=recipe.factor,
-        background=recipe.background,
-        object_share=recipe.object_share,
-        overlap=recipe.overlap,
-        label=recipe.label,
-        steepness=recipe.steepness,
-        midpoint=recipe.midpoint,
-        compat=recipe.compat,
-        inplace=inplace,
-        return_status=return_status,
-    )
+        return square(recipe.height, core=recipe.core, **options)
+    options |= {
+        "size": recipe.patch_size,
+        "offset": recipe.offset,
+        "scale": recipe.scale,
+        "patches": recipe.patches,
+        "resize": recipe.resize,
+        "shape": recipe.shape,
+        "shift": recipe.shift,
+        "background": recipe.background,
+        "object_share": recipe.object_share,
+        "overlap": recipe.overlap,
+        "label": recipe.label,
+        "steepness": recipe.steepness,
+        "midpoint": recipe.midpoint,
+    }
+    return transforms.NSA(recipe.height, recipe.width, **options)

@@ -102,7 +102,7 @@ def calibrate_patches(images: torch.Tensor, recipe: NsaRecipe) -> dict[str, Any]
         whole = {"margin": None, "crop": recipe.size // 32 * 32, "gradient": "mixed"}
         own = {"background": None, "height": [0.03, 0.4], "width": [0.03, 0.4], "patches": 4}
         return settings | own | whole
-    masks = torch.cat([object_mask(part, tuple(found)) for part in images.split(_AT_A_TIME)])
+    masks = torch.cat([object_mask(part, found) for part in images.split(_AT_A_TIME)])
     area = float(masks.float().mean())
     height, width = (float(masks.any(dim).float().mean()) for dim in (3, 2))
     return settings | {
