@@ -14,12 +14,16 @@ PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
 ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
-.PHONY: demo test lint bench stress wheel clean \
+.PHONY: demo demo-full test lint bench stress wheel clean \
         lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu \
         lane-cuda-emulated lane-nvcc lane-demo
 
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
+
+# With NSA, which learns a whole network: about an hour more.
+demo-full: $(STAMPS)/installed
+	$(BIN)/ssadk demo --full --out out/demo-full
 
 test:
 	$(PYTHON) scripts/lanes.py
@@ -92,7 +96,7 @@ lane-nvcc:
 	$(PYTHON) scripts/native_checks.py nvcc
 
 lane-demo: $(STAMPS)/installed
-	$(BIN)/ssadk demo --quick --out build/demo --seeds 0,1
+	$(BIN)/ssadk demo --quick --full --out build/demo --seeds 0,1
 
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
