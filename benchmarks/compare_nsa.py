@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does what is learnt depend on how NSA's samples are made? ``python benchmarks/compare_nsa.py``
+"""Does what is learnt depend on how NSA's samples are made?
+
+``python benchmarks/compare_nsa.py --train``
 
 Trains the same network for as many steps on samples of this library, in three variants, and on
 those of the released pipeline rebuilt from OpenCV, scikit-image and NumPy, on the built-in
@@ -157,7 +159,9 @@ def main(
     results: Path = _RESULTS,
 ) -> None:
     """Train what is not in the file, if asked to, and print the comparison."""
-    runs = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    runs = (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
     done = {(run["category"], run["variant"], run["seed"], run["steps"]) for run in runs}
     for seed in range(seeds) if train else ():
         for each in category or CATEGORIES:

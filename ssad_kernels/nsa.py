@@ -82,8 +82,8 @@ def nsa_regions(
         width: likewise.
         source_masks: (M, 1, height, width) bool, where the sources show an object.
         target_masks: (N, 1, height, width) bool, likewise; both masks or none.
-        side: of the masks returned, in pixels; a larger patch is left out. Default: the larger one of
-            ``height`` and ``width``; `largest_patch` says what a law needs.
+        side: of the masks returned, in pixels; a larger patch is left out. Default: the larger one
+            of ``height`` and ``width``; `largest_patch` says what a law needs.
         paste: which masks to return: "blend", to be blended without a seam; or "label", what is
             labelled, to be mixed or copied.
         is_reference: do as the released code: a patch's labels replace those of earlier patches in

@@ -373,8 +373,10 @@ def _grey_mask(mask: Tensor | None, factor: Tensor, size: Sequence[int]) -> Tens
 
 
 def _background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:
-    if value is None or value == "otsu":
-        return value
+    if value is None:
+        return None
+    if value == "otsu":
+        return "otsu"
     pair = as_numbers(value)
     if len(pair) != 2 or not pair[1] >= 0:
         must = 'be (grey, tolerance) in grey levels, or "otsu"'

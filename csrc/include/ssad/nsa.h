@@ -61,8 +61,8 @@ struct NsaDraws {
 bool sample_nsa(const int64_t* keys, int64_t stream, int64_t sources, const NsaMasks& masks,
                 const NsaLaw& law, const NsaDraws& out, int64_t threads);
 
-// region (n, 1, h, w); paste (n, p, side, side), or null if it is not wanted: what is to be blended,
-// or what is labelled.
+// region (n, 1, h, w); paste (n, p, side, side), or null if it is not wanted: what is to be
+// blended, or what is labelled.
 bool nsa_regions(const NsaParams& params, int64_t patches, int64_t ellipses, const NsaMasks& masks,
                  int64_t side, bool is_reference, bool pastes_label, bool* region, bool* paste,
                  int64_t threads);
