@@ -12,6 +12,7 @@
 
 #include "blend_test.h"
 #include "kernels.h"
+#include "nsa_test.h"
 #include "poisson_sine.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
@@ -274,6 +275,12 @@ int main() {
   for (int round = 0; round < 400; ++round) {
     if (!check_blend(random)) {
       std::printf("wrong: blend, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_medians(random) || !check_labels(random) || !check_nsa(random)) {
+      std::printf("wrong: medians, labels or regions, round %d\n", round);
       return 1;
     }
   }
