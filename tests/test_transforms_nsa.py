@@ -118,6 +118,9 @@ def test_parameters_can_be_replayed(make, images, bank):
     draw = transform.make_params(KEYS, images, bank=bank, **options)
     assert same(transform(images, params=draw), transform(images, KEYS))
     assert same(transform.apply_params(images, draw, bank=bank, **options), transform(images, KEYS))
+    plain = transform.make_params(KEYS, images)  # with the transform's own bank and background
+    assert same(plain.patches, draw.patches)
+    assert same(transform.apply_params(images, plain), transform(images, KEYS))
     again = pickle.loads(pickle.dumps(transform))
     assert same(again(images, KEYS), transform(images, KEYS))
     assert same(copy.deepcopy(transform)(images, KEYS), transform(images, KEYS))
@@ -285,8 +288,26 @@ def test_masks_by_hand(images, bank):
     assert label[..., : SIZE // 2].any()
     pasted = transform(images, KEYS, masks=masks, bank_masks=torch.zeros_like(masks[:5]))
     assert (pasted[2] == Status.NO_PLACE).all()  # no source has an object
-    with pytest.raises(ValueError, match="masks"):
+    alone = NSA(object_share=0.5, overlap=0.5)
+    draw = alone.make_params(KEYS, images, masks=masks)
+    assert same(alone(images, params=draw, masks=masks), alone(images, KEYS, masks=masks))
+    one = NSA(bank=bank)(images[0], KEYS[0], masks=masks[0], bank_masks=masks[:5])
+    array = images[0].permute(1, 2, 0).numpy(), masks[0].permute(1, 2, 0).numpy()
+    other = NSA(bank=bank)(array[0], KEYS[0], masks=array[1], bank_masks=masks[:5])
+    np.testing.assert_array_equal(other[0], one[0].permute(1, 2, 0).numpy())
+    with pytest.raises(ValueError, match="NSA: `bank_masks` must be given with masks and a bank"):
         transform(images, KEYS, masks=masks)
+    with pytest.raises(ValueError, match=r"NSA: `masks` must have shape \(6, 1, 64, 64\)"):
+        transform(images, KEYS, masks=masks[..., :32], bank_masks=masks[:5])
+    with pytest.raises(TypeError, match="NSA: `masks` must have dtype bool, got uint8"):
+        transform(images, KEYS, masks=masks.byte(), bank_masks=masks[:5])
+
+
+def test_a_single_image_needs_a_bank(images):
+    for image in (images[0], images[0].permute(1, 2, 0).numpy()):
+        with pytest.raises(ValueError, match="FPI: `bank` must be given for a single image"):
+            FPI()(image, KEYS[0])
+    NSA(source="same")(images[0], KEYS[0])
 
 
 @pytest.mark.parametrize("background", [(128, 20), "otsu"])
@@ -351,6 +372,8 @@ BAD = [
     ({"spread": -1.0}, "spread"),
     ({"core": 2.0}, "core"),
     ({"scale": 2.0}, "scale"),
+    ({"tolerance": -1.0}, "tolerance"),
+    ({"steepness": -1.0}, "steepness"),
 ]
 
 
@@ -373,5 +396,7 @@ def test_banks_that_do_not_suit(images, bank):
             NSA()(images, KEYS, bank=wrong)
     with pytest.raises(TypeError, match="NSA: `bank` must have dtype uint8, got float32"):
         NSA()(images, KEYS, bank=bank.float())
-    with pytest.raises(TypeError, match="`target` must have dtype uint8"):
+    with pytest.raises(ValueError, match="FPI: `half_size` must be a range"):
+        FPI(half_size=0.1)
+    with pytest.raises(TypeError, match="NSA: `images` must have dtype uint8, got float32"):
         NSA(compat="reference")(images.float(), KEYS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ssad_kernels.transforms._base import check_range
 from ssad_kernels.transforms.nsa import NSA, Gradient
 
 
@@ -21,7 +22,8 @@ class FPI(NSA):
         core: centres lie in this part of each axis, 0.5 or, for abdomens, 0.8.
         factor: range of f, the foreign image's share.
         **options: ``bank``, ``compat``, ``p``, ``inplace``, ``return_status`` and ``stream`` of
-            `NSA`, which also says how it is called; any other of its options may be given too.
+            `NSA`, which also says how it is called; its other options but ``height`` and ``width``
+            may be given too.
 
     Raises:
         TypeError, ValueError: as `NSA`.
@@ -50,7 +52,8 @@ class FPI(NSA):
             "label": "factor",
             "tolerance": 0.0,
         }
-        super().__init__(half_size, half_size, core=core, factor=factor, **(own | options))
+        bounds = check_range(type(self).__name__, "half_size", half_size, 0.0, 0.5)
+        super().__init__(bounds, bounds, core=core, factor=factor, **(own | options))
 
 
 class PII(FPI):

@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 
 from ssad_kernels._arrays import as_batch, plain
-from ssad_kernels._errors import check_device, check_dtype, check_images, check_tensor, wording
-from ssad_kernels._status import Status, is_applied
+from ssad_kernels._errors import (
+    check_device,
+    check_dtype,
+    check_images,
+    check_tensor,
+    wording,
+)
 from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.blending import poisson_blend_
 from ssad_kernels.labels import difference_label, object_mask
@@ -25,13 +30,13 @@ from ssad_kernels.random import STREAMS, philox
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
-    as_numbers,
     check_choice,
     check_count,
     check_number,
     check_probability,
     check_range,
 )
+from ssad_kernels.transforms._patches import check_background, grey_mask, mask_batch, status_of
 
 Gradient = Literal["source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform"]
 Label = Literal["logistic", "binary", "intensity", "factor"]
@@ -88,13 +93,14 @@ class NSA(KeyedTransform):
             "factor", f where something changed; see `difference_label`.
         steepness, midpoint: of the logistic label, per grey level and in grey levels.
         tolerance: changes of at most so many grey levels are none.
-        bank: (M, C, H, W), images to cut patches from, of the size and dtype of the images; by
-            default the other images of the batch, where a batch of one has only itself.
+        bank: (M, C, H, W), a tensor of images to cut patches from, of the size and dtype of the
+            images; by default the other images of the batch. A batch of one has only itself, and a
+            single image needs a bank. It stays on its device, whatever the module is moved to.
         region: of `poisson_blend`.
         compat: "reference" gives back the released code's behaviour: patches resized within the
             bounds of half sizes, seams as of ``cv2.seamlessClone``, odd widths one pixel to the
             right, later patches overwriting the labels of earlier ones, mixtures rounded down. For
-            uint8 RGB images, or one channel.
+            uint8 images.
         p: probability with which a sample is changed at all.
         inplace: write into the images given instead of into a copy.
         return_status: also return what became of each sample, (N,) int8, see `Status`.
@@ -105,11 +111,11 @@ class NSA(KeyedTransform):
 
     Call: ``transform(images, keys=None, *, bank=None, masks=None, bank_masks=None, params=None) ->
         (images, labels[, status])``. Images and keys as in `CutPaste`; labels (N, 1, H, W),
-        (1, H, W) or (H, W, 1) float32. ``bank`` replaces that of the transform. ``masks``
-        (N, 1, H, W) bool, and ``bank_masks`` (M, 1, H, W), say what is object, instead of
-        ``background``. ``params`` replays what `make_params` gave. Where no patch fits (status
-        NO_PLACE), or the solver meets a value that is not finite, the image comes back as it was,
-        with a label of zeros.
+        (1, H, W) or (H, W, 1) float32. ``bank`` replaces that of the transform. ``masks``,
+        bool like a label, say what is object, instead of ``background``; with a bank,
+        ``bank_masks`` (M, 1, H, W) bool, too. ``params`` replays what `make_params` gave. Where no
+        patch fits (status NO_PLACE), or the solver meets a value that is not finite, the image
+        comes back as it was, with a label of zeros.
 
     Gradient: none. Determinism: the same keys give the same result in any batch and worker, if
         there is a bank; without one the source depends on the batch.
@@ -183,8 +189,10 @@ class NSA(KeyedTransform):
             is_reference=compat == "reference",
         )
         self.gradient, self.label = gradient, label
-        self.background = _background(op, background)
-        self.steepness, self.midpoint, self.tolerance = steepness, midpoint, tolerance
+        self.background = check_background(op, background)
+        self.steepness = check_number(op, "steepness", steepness, 0, 1e6)
+        self.midpoint = check_number(op, "midpoint", midpoint, -1e6, 1e6)
+        self.tolerance = check_number(op, "tolerance", tolerance, 0, 255)
         self.region, self.compat = region, compat
         self.inplace, self.return_status = inplace, return_status
         self.bank = self.bank_masks = None
@@ -208,13 +216,11 @@ class NSA(KeyedTransform):
         op = type(self).__name__
         batch, restore_images, restore_masks = as_batch(op, images)
         check_images(op, batch, is_written=self.inplace)
-        bank, bank_masks = self._bank(op, batch, bank, bank_masks)
-        if masks is None:
-            masks = self._objects(batch)
-        else:
-            masks = torch.as_tensor(masks).reshape(-1, 1, *batch.shape[2:])
-        if bank is None:
-            bank_masks = masks
+        has_bank = bank is not None or self.bank is not None or params is not None
+        if images.ndim == 3 and not has_bank and not self.law.same_source:
+            must = 'be given for a single image, which has no other one (or source="same")'
+            raise ValueError(wording(op, "bank", must, None))
+        bank, masks, bank_masks = self._sources(batch, bank, masks, bank_masks)
         if params is None:
             keys = self.keys_of(batch, keys)
             params = self.make_params(keys, batch, bank=bank, masks=masks, bank_masks=bank_masks)
@@ -233,6 +239,7 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> Draw:
         """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
+        bank, masks, bank_masks = self._sources(images, bank, masks, bank_masks)
         n, _, height, width = images.shape
         patches = sample_nsa(
             keys,
@@ -261,6 +268,7 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
+        bank, masks, bank_masks = self._sources(images, bank, masks, bank_masks)
         patches = params.patches
         height, width = images.shape[2:]
         regions, shapes = nsa_regions(
@@ -291,22 +299,26 @@ class NSA(KeyedTransform):
             tolerance=self.tolerance,
             size=self._LABEL_SIZE,
         )
-        return (out, label, _status(patches, outcomes)) if self.return_status else (out, label)
+        return (out, label, status_of(patches, outcomes)) if self.return_status else (out, label)
 
-    def _bank(
-        self, op: str, images: Tensor, bank: Tensor | None, bank_masks: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The bank of a call and its objects; those of the transform if the call has none."""
+    def _sources(
+        self, images: Tensor, bank: Tensor | None, masks: Any, bank_masks: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Bank, objects and the bank's objects of a call, with the transform's own as defaults."""
+        op = type(self).__name__
+        check_images(op, images)
+        if self.compat is not None:
+            check_dtype(op, "images", images, [torch.uint8])
+        has_masks = masks is not None
+        masks = mask_batch(op, masks, images) if has_masks else self._objects(images)
         if bank is None:
-            bank, own_masks = self.bank, self.bank_masks
-            bank_masks = own_masks if bank_masks is None else bank_masks
-        else:
+            bank = self.bank
+        elif bank is not self.bank:
             check_tensor(op, "bank", bank)
             check_images(op, bank, argument="bank")
             bank = plain(bank)
-            bank_masks = self._objects(bank) if bank_masks is None else bank_masks
         if bank is None:
-            return None, None
+            return None, masks, masks
         if self.law.same_source:
             raise ValueError(wording(op, "bank", 'be None with source="same"', "a bank"))
         if not len(bank):
@@ -316,7 +328,11 @@ class NSA(KeyedTransform):
         if bank.shape[1:] != images.shape[1:]:
             must = f"have images like those to be changed, {tuple(images.shape[1:])}"
             raise ValueError(wording(op, "bank", must, tuple(bank.shape[1:])))
-        return bank, bank_masks
+        if bank_masks is None:
+            bank_masks = self.bank_masks if bank is self.bank else self._objects(bank)
+        if bank_masks is None and has_masks:
+            raise ValueError(wording(op, "bank_masks", "be given with masks and a bank", None))
+        return bank, masks, bank_masks
 
     def _objects(self, images: Tensor) -> Tensor | None:
         return None if self.background is None else object_mask(images, self.background)
@@ -347,38 +363,10 @@ class NSA(KeyedTransform):
             # It centres a patch one pixel to the right of its label if the width is odd.
             top_left = torch.stack([top_left[:, 0], top_left[:, 1] + sizes[:, 1] % 2], dim=1)
             if self.gradient == "scaled":
-                mask = _grey_mask(mask, f, out.shape[2:])
+                mask = grey_mask(mask, f, out.shape[2:])
             _, status = poisson_blend_(out, sources, mask, top_left, compat="opencv", **source)
             return status
         if self.gradient == "scaled":
             source |= {"source_gain": f, "target_gain": 1.0 - f}
         _, status = poisson_blend_(out, sources, mask, top_left, region=self.region, **source)
         return status
-
-
-def _status(patches: NsaParams, outcomes: list[Tensor]) -> Tensor:
-    """APPLIED if one patch was, else why the first one was not."""
-    was_applied = torch.zeros_like(patches.status, dtype=torch.bool)
-    why = patches.status
-    for tried, outcome in zip(patches.apply.unbind(1), outcomes, strict=True):
-        was_applied |= tried & is_applied(outcome)
-        why = torch.where(tried & (why == Status.APPLIED.value), outcome, why)
-    return torch.where(was_applied, Status.APPLIED.value, why)
-
-
-def _grey_mask(mask: Tensor | None, factor: Tensor, size: Sequence[int]) -> Tensor:
-    """A mask of uint8 whose grey is the factor, as the released code has it."""
-    grey = (factor * 255.0).ceil().to(torch.uint8)[:, None, None]
-    return grey.expand(-1, *size) if mask is None else grey * mask
-
-
-def _background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:
-    if value is None:
-        return None
-    if value == "otsu":
-        return "otsu"
-    pair = as_numbers(value)
-    if len(pair) != 2 or not pair[1] >= 0:
-        must = 'be (grey, tolerance) in grey levels, or "otsu"'
-        raise ValueError(wording(op, "background", must, repr(value)))
-    return pair[0], pair[1]

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What transforms of blended patches need beside their ops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssad_kernels._arrays import plain
+from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
+from ssad_kernels._status import Status, is_applied
+from ssad_kernels.nsa import NsaParams
+from ssad_kernels.transforms._base import as_numbers
+
+
+def mask_batch(op: str, masks: Any, images: Tensor) -> Tensor:
+    """Object masks of any accepted kind as (N, 1, H, W)."""
+    batch = masks
+    if isinstance(masks, np.ndarray):
+        batch = torch.from_numpy(masks.transpose(2, 0, 1) if masks.ndim == 3 else masks)
+    check_tensor(op, "masks", batch)
+    batch = plain(batch[None] if batch.dim() == 3 else batch)
+    check_dtype(op, "masks", batch, [torch.bool])
+    check_shape(op, "masks", batch, (images.shape[0], 1, *images.shape[2:]))
+    return batch
+
+
+def status_of(patches: NsaParams, outcomes: list[Tensor]) -> Tensor:
+    """APPLIED if one patch was, else why the first one was not."""
+    was_applied = torch.zeros_like(patches.status, dtype=torch.bool)
+    why = patches.status
+    for tried, outcome in zip(patches.apply.unbind(1), outcomes, strict=True):
+        was_applied |= tried & is_applied(outcome)
+        why = torch.where(tried & (why == Status.APPLIED.value), outcome, why)
+    return torch.where(was_applied, Status.APPLIED.value, why)
+
+
+def grey_mask(mask: Tensor | None, factor: Tensor, size: Sequence[int]) -> Tensor:
+    """A mask of uint8 whose grey is the factor, as the released code has it."""
+    grey = (factor * 255.0).ceil().to(torch.uint8)[:, None, None]
+    return grey.expand(-1, *size) if mask is None else grey * mask
+
+
+def check_background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:
+    """A background grey and a tolerance, "otsu", or None."""
+    if value is None:
+        return None
+    if value == "otsu":
+        return "otsu"
+    pair = as_numbers(value)
+    if len(pair) != 2 or not pair[1] >= 0:
+        must = 'be (grey, tolerance) in grey levels, or "otsu"'
+        raise ValueError(wording(op, "background", must, repr(value)))
+    return pair[0], pair[1]
