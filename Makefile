@@ -14,12 +14,16 @@ PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
 ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
-.PHONY: demo test lint bench stress wheel clean \
+.PHONY: demo demo-full test lint bench stress wheel clean \
         lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu \
         lane-cuda-emulated lane-nvcc lane-demo
 
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
+
+# With NSA, which learns a whole network: about an hour more.
+demo-full: $(STAMPS)/installed
+	$(BIN)/ssadk demo --full --out out/demo-full
 
 test:
 	$(PYTHON) scripts/lanes.py
@@ -69,8 +73,8 @@ lane-suite: $(STAMPS)/installed $(STAMPS)/tools
 # Gradients are made of the same ops, and would take the reference minutes.
 lane-reference: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_TEST_BACKEND=reference $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) -k "not test_gradients" \
-	  tests/test_cutpaste*.py tests/test_poisson*.py tests/test_blending.py \
-	  tests/test_blending_opencv.py tests/test_random.py tests/test_transforms*.py
+	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py \
+	  tests/test_labels*.py tests/test_nsa*.py tests/test_poisson*.py tests/test_random.py tests/test_transforms*.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests/triton
@@ -92,15 +96,15 @@ lane-nvcc:
 	$(PYTHON) scripts/native_checks.py nvcc
 
 lane-demo: $(STAMPS)/installed
-	$(BIN)/ssadk demo --quick --out build/demo --seeds 0,1
+	$(BIN)/ssadk demo --quick --full --out build/demo --seeds 0,1
 
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
-	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_blending*.py tests/test_cutpaste*.py tests/test_poisson*.py tests/test_scoring.py \
-	  --junitxml=build/bench/tests.xml
-	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_poisson.py \
-	  benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
+	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_labels*.py \
+	  tests/test_nsa*.py tests/test_poisson*.py tests/test_scoring.py --junitxml=build/bench/tests.xml
+	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_labels.py \
+	  benchmarks/bench_nsa.py benchmarks/bench_poisson.py benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 

@@ -42,6 +42,7 @@ _PACKAGES = (
     "fpie",
     "pie-torch",
     "pillow",
+    "scikit-image",
     "scikit-learn",
     "scipy",
     "pytest-benchmark",

@@ -11,6 +11,8 @@
 #include "cpu/kernels.h"
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
+#include "ssad/labels.h"
+#include "ssad/nsa.h"
 #include "ssad/poisson.h"
 
 namespace py = pybind11;
@@ -130,6 +132,115 @@ void poisson_blend(std::array<Address, 2> addresses, int dtype, std::array<int64
   need(ssad::poisson_blend(problem, threads));
 }
 
+ssad::NsaMasks masks_of(std::array<Address, 2> masks, int64_t sources, int64_t n, int64_t height,
+                        int64_t width) {
+  return {at<bool>(masks[0]), at<bool>(masks[1]), sources, n, height, width};
+}
+
+// law: as ssad_kernels/nsa_law.py packs it; axes: size, half, full and centre, of both axes
+void sample_nsa(Address keys, int64_t n, int64_t stream, int64_t sources,
+                std::array<Address, 2> masks, std::array<double, 22> law,
+                std::array<int64_t, 14> axes, int64_t side, Address quantiles,
+                std::array<Address, 7> out, int64_t threads) {
+  const auto axis = [&](int i) -> ssad::NsaAxis {
+    return {axes[i],
+            {axes[i + 1], axes[i + 2]},
+            {axes[i + 3], axes[i + 4]},
+            {axes[i + 5], axes[i + 6]}};
+  };
+  const ssad::NsaLaw given = {law[0],
+                              law[5],
+                              law[6],
+                              {law[7], law[8]},
+                              law[9],
+                              static_cast<int64_t>(law[10]),
+                              law[11],
+                              law[12],
+                              static_cast<int64_t>(law[14]),
+                              {law[15], law[16]},
+                              static_cast<ssad::NsaSize>(law[17]),
+                              law[8] != 0.0,
+                              law[18] != 0.0,
+                              law[19] != 0.0,
+                              law[20] != 0.0,
+                              law[21] != 0.0,
+                              {axis(0), axis(7)},
+                              side,
+                              at<double>(quantiles)};
+  const ssad::NsaDraws draws = {at<int64_t>(out[0]), at<int64_t>(out[1]), at<int64_t>(out[2]),
+                                at<double>(out[3]),  at<bool>(out[4]),    at<double>(out[5]),
+                                at<int8_t>(out[6])};
+  need(ssad::sample_nsa(at<int64_t>(keys), stream, sources,
+                        masks_of(masks, sources, n, axes[0], axes[7]), given, draws, threads));
+}
+
+// params: the first five fields of NsaParams; sizes: n, patches, ellipses, height, width, side and
+// sources; paste is 0 if it is not wanted
+void nsa_regions(std::array<Address, 5> params, std::array<int64_t, 7> sizes,
+                 std::array<Address, 2> masks, bool is_reference, bool pastes_label, Address region,
+                 Address paste, int64_t threads) {
+  const ssad::NsaParams rows = {at<int64_t>(params[0]), at<int64_t>(params[1]),
+                                at<int64_t>(params[2]), at<double>(params[3]), at<bool>(params[4])};
+  need(ssad::nsa_regions(rows, sizes[1], sizes[2],
+                         masks_of(masks, sizes[6], sizes[0], sizes[3], sizes[4]), sizes[5],
+                         is_reference, pastes_label, at<bool>(region), at<bool>(paste), threads));
+}
+
+// addresses and rows as above, without gradient and gains; alpha: (n,) or 0
+void alpha_blend(std::array<Address, 2> addresses, int dtype, std::array<int64_t, 4> target_shape,
+                 std::array<int64_t, 4> target_strides, std::array<int64_t, 4> source_shape,
+                 std::array<int64_t, 4> source_strides, Address mask, int mask_kind,
+                 std::array<int64_t, 2> mask_shape, std::array<Address, 4> rows, Address alpha,
+                 bool is_reference, Address status, int64_t threads) {
+  const ssad::BlendProblem patches = {
+      view_of(addresses[0], dtype, target_shape, target_strides),
+      view_of(addresses[1], dtype, source_shape, source_strides),
+      at<void>(mask),
+      static_cast<ssad::MaskKind>(mask_kind),
+      mask_shape[0],
+      mask_shape[1],
+      {at<int64_t>(rows[0]), at<int64_t>(rows[1]), at<int64_t>(rows[2]), at<int64_t>(rows[3]),
+       nullptr, nullptr, nullptr},
+      is_reference ? ssad::BlendRegion::kOpenCv : ssad::BlendRegion::kMask,
+      {},
+      at<int8_t>(status)};
+  need(ssad::alpha_blend({patches, at<double>(alpha)}, threads));
+}
+
+void median_filter(Address images, int element, std::array<int64_t, 4> shape,
+                   std::array<int64_t, 4> strides, int64_t radius, bool is_square, Address boxes,
+                   Address out, int64_t threads) {
+  need(ssad::median_filter({view_of(images, 0, shape, strides), static_cast<ssad::Element>(element),
+                            radius, is_square, at<int64_t>(boxes), at<void>(out)},
+                           threads));
+}
+
+void object_mask(Address images, int dtype, std::array<int64_t, 4> shape,
+                 std::array<int64_t, 4> strides, double low, double high, bool is_otsu,
+                 int64_t size, Address out, int64_t threads) {
+  need(ssad::object_mask(
+      {view_of(images, dtype, shape, strides), low, high, is_otsu, size, at<bool>(out)}, threads));
+}
+
+// views: before, after, region; rows: steepness, midpoint, factor, 0 where they are not given
+void difference_label(std::array<Address, 3> views, int dtype, std::array<int64_t, 4> shape,
+                      std::array<std::array<int64_t, 4>, 3> strides, int kind,
+                      std::array<Address, 3> rows, double threshold, int64_t size, int64_t radius,
+                      Address out, int64_t threads) {
+  const ssad::LabelProblem problem = {view_of(views[0], dtype, shape, strides[0]),
+                                      view_of(views[1], dtype, shape, strides[1]),
+                                      view_of(views[2], 0, shape, strides[2]),
+                                      static_cast<ssad::LabelKind>(kind),
+                                      at<float>(rows[0]),
+                                      at<float>(rows[1]),
+                                      at<float>(rows[2]),
+                                      threshold,
+                                      size,
+                                      radius,
+                                      at<float>(out)};
+  need(ssad::difference_label(problem, threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -139,5 +250,11 @@ PYBIND11_MODULE(_native, m) {
   m.def("philox", &philox, ReleaseGil());
   m.def("poisson_solve", &poisson_solve, ReleaseGil());
   m.def("poisson_blend", &poisson_blend, ReleaseGil());
+  m.def("sample_nsa", &sample_nsa, ReleaseGil());
+  m.def("nsa_regions", &nsa_regions, ReleaseGil());
+  m.def("alpha_blend", &alpha_blend, ReleaseGil());
+  m.def("median_filter", &median_filter, ReleaseGil());
+  m.def("object_mask", &object_mask, ReleaseGil());
+  m.def("difference_label", &difference_label, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -18,7 +18,9 @@ with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         "ssad_kernels/py.typed",
         "ssad_models/cli.py",
         "ssad_models/cutpaste/paper.yaml",
+        "ssad_models/nsa/paper.yaml",
         "ssad_models/recipes/cutpaste.yaml",
+        "ssad_models/recipes/nsa.yaml",
         "ssad_models/report/templates/report.html",
     ):
         if wanted not in names:

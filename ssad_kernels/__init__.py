@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from ssad_kernels._backend import use_backend
 from ssad_kernels._op import backends
 from ssad_kernels._status import Status
+from ssad_kernels.alpha_blending import alpha_blend, alpha_blend_
 from ssad_kernels.blending import poisson_blend, poisson_blend_
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
@@ -15,6 +16,9 @@ from ssad_kernels.cutpaste_law import (
     sample_cut_paste,
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
+from ssad_kernels.labels import difference_label, median_filter, object_mask
+from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -31,20 +35,30 @@ __all__ = [
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",
+    "NsaLaw",
+    "NsaParams",
     "PoissonInfo",
     "Status",
+    "alpha_blend",
+    "alpha_blend_",
     "backends",
     "cut_paste",
     "cut_paste_",
     "cut_paste_keyed",
     "cut_paste_keyed_",
+    "difference_label",
     "gaussian_fit",
     "gaussian_score",
+    "largest_patch",
     "make_keys",
+    "median_filter",
+    "nsa_regions",
+    "object_mask",
     "philox",
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
     "sample_cut_paste",
+    "sample_nsa",
     "use_backend",
 ]

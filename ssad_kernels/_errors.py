@@ -55,11 +55,16 @@ def check_device(op: str, argument: str, value: Tensor, device: torch.device) ->
 
 
 def check_images(
-    op: str, images: Tensor, *, argument: str = "images", is_written: bool = False
+    op: str,
+    images: Tensor,
+    *,
+    argument: str = "images",
+    is_written: bool = False,
+    dtypes: Sequence[torch.dtype] = IMAGE_DTYPES,
 ) -> None:
     """Check a batch of images (N, C, H, W) with C = 1...4; one to be written has its own memory."""
-    if images.dtype not in IMAGE_DTYPES:
-        check_dtype(op, argument, images, IMAGE_DTYPES)
+    if images.dtype not in dtypes:
+        check_dtype(op, argument, images, dtypes)
     if images.layout is not torch.strided:
         raise ValueError(wording(op, argument, "be a strided tensor", images.layout))
     if images.dim() != 4:

@@ -16,7 +16,7 @@ from ssad_kernels._status import is_applied
 from ssad_kernels.poisson import BACKWARD_RTOL, SOLVERS, check_stop, poisson_solve
 
 REGIONS = {"mask": 0, "rect": 1, "opencv": 2}
-_MASK_KINDS = {torch.bool: 1, torch.uint8: 2, torch.float32: 3}
+MASK_KINDS = {torch.bool: 1, torch.uint8: 2, torch.float32: 3}
 # Dtype and shape after N of the rows of parameters, in the order of the schema.
 ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
     ("top_left", torch.int64, (2,)),
@@ -29,14 +29,14 @@ ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
 )
 
 
-def _check(
+def check_patches(
     op: str,
     target: Tensor,
     source: Tensor,
     mask: Tensor | None,
-    *rest: Any,
+    *rows: Tensor | None,
 ) -> None:
-    rows, (region, solver, tol, rtol, max_iterations) = rest[:7], rest[7:]
+    """Check images, mask and the first four of `ROWS`: what every way to blend a patch takes."""
     check_images(op, target, argument="target", is_written=op.endswith("_"))
     n, device = target.shape[0], target.device
     check_images(op, source, argument="source")
@@ -48,7 +48,7 @@ def _check(
         must = f"hold at least N = {n} images without source_index"
         raise ValueError(wording(op, "source", must, source.shape[0]))
     if mask is not None:
-        check_dtype(op, "mask", mask, _MASK_KINDS)
+        check_dtype(op, "mask", mask, MASK_KINDS)
         check_shape(op, "mask", mask, (n, "h", "w"))
         if 0 in mask.shape[1:]:
             must = "have at least one pixel, (N, h, w)"
@@ -58,15 +58,37 @@ def _check(
         if rows[1] is None and rows[3] is None and (mask_h < h or mask_w < w):
             must = f"cover the source {(h, w)} where no sizes are given"
             raise ValueError(wording(op, "mask", must, (mask_h, mask_w)))
-    for (name, dtype, tail), value in zip(ROWS, rows, strict=True):
-        if value is None:
-            continue
-        if value.dtype is not dtype:
-            check_dtype(op, name, value, [dtype])
-        if value.shape != (n, *tail):
-            check_shape(op, name, value, (n, *tail))
-        if value.device != device:
-            check_device(op, name, value, device)
+    for row, value in zip(ROWS, rows, strict=False):
+        check_row(op, row, value, target)
+
+
+def check_row(
+    op: str, row: tuple[str, torch.dtype, tuple[int, ...]], value: Tensor | None, target: Tensor
+) -> None:
+    """Check one row of parameters, given its name, dtype and shape after N."""
+    name, dtype, tail = row
+    if value is None:
+        return
+    shape = (target.shape[0], *tail)
+    if value.dtype is not dtype:
+        check_dtype(op, name, value, [dtype])
+    if value.shape != shape:
+        check_shape(op, name, value, shape)
+    if value.device != target.device:
+        check_device(op, name, value, target.device)
+
+
+def _check(
+    op: str,
+    target: Tensor,
+    source: Tensor,
+    mask: Tensor | None,
+    *rest: Any,
+) -> None:
+    rows, (region, solver, tol, rtol, max_iterations) = rest[:7], rest[7:]
+    check_patches(op, target, source, mask, *rows[:4])
+    for row, value in zip(ROWS[4:], rows[4:], strict=True):
+        check_row(op, row, value, target)
     if region == "opencv":
         check_dtype(op, "target", target, [torch.uint8])
         for (name, _, _), gain in zip(ROWS[5:], rows[5:], strict=True):
@@ -88,6 +110,12 @@ def _allocate_copy(target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(target), _allocate(target)
 
 
+def unshared(target: Tensor, source: Tensor) -> Tensor:
+    """The source, or a copy if it may lie in the memory of the target."""
+    (begin, end), (source_begin, source_end) = _storage(target), _storage(source)
+    return source.clone() if begin < source_end and source_begin < end else source
+
+
 def _storage(tensor: Tensor) -> tuple[int, int]:
     """The addresses between which a tensor's memory lies."""
     storage = tensor.untyped_storage()
@@ -97,9 +125,7 @@ def _storage(tensor: Tensor) -> tuple[int, int]:
 
 def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> None:
     *rows, region, solver, tol, rtol, max_iterations, status = rest
-    (begin, end), (source_begin, source_end) = _storage(target), _storage(source)
-    if begin < source_end and source_begin < end:
-        source = source.clone()
+    source = unshared(target, source)
     given = [None if row is None else row.contiguous() for row in (mask, *rows)]
     address, *addresses = (0 if row is None else row.data_ptr() for row in given)
     _backend.native.poisson_blend(
@@ -110,7 +136,7 @@ def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> Non
         source.shape,
         source.stride(),
         address,
-        0 if mask is None else _MASK_KINDS[mask.dtype],
+        0 if mask is None else MASK_KINDS[mask.dtype],
         [0, 0] if mask is None else mask.shape[1:],
         addresses,
         REGIONS[region],

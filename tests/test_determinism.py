@@ -32,7 +32,6 @@ TRANSFORMS = {
 }
 
 
-
 def digest(*tensors: Tensor) -> str:
     """Of the bytes of tensors, in the order of their dimensions."""
     found = hashlib.sha256()

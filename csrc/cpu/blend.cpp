@@ -266,8 +266,8 @@ void run_sample(void* context, int64_t worker, int64_t i) {
     return gains == nullptr ? T{1} : static_cast<T>(gains[i]);
   };
   Blend<P> blend = {{problem, plan, i, lay_out<T>(problem, plan, &arena), gain(params.source_gain),
-                     params.gradient[i] == kMonochromeGradient},
-                    params.gradient[i],
+                     gradient_of(params, i) == kMonochromeGradient},
+                    gradient_of(params, i),
                     gain(params.target_gain),
                     {},
                     {},

@@ -24,10 +24,21 @@ int64_t clip(int64_t start, int64_t size, int64_t limit, int64_t* skipped) {
   return end - (start + *skipped);
 }
 
-Status plan_sample(const BlendProblem& problem, int64_t i, BlendPlan* plan) {
+// About what a pixel of a channel costs.
+double nanoseconds_per_pixel(PoissonSolver solver) {
+  switch (solver) {
+    case kSine: return 3.0;
+    case kMultigrid: return 20.0;
+    default: return 500.0;
+  }
+}
+
+}  // namespace
+
+Status plan_patch(const BlendProblem& problem, int64_t i, BlendPlan* plan) {
   const BlendParams& params = problem.params;
   const ImageView& source = problem.source;
-  const int64_t gradient = params.gradient[i];
+  const int64_t gradient = gradient_of(params, i);
   if (gradient < 0 || gradient >= kGradients) return kGated;
   if (problem.region == BlendRegion::kOpenCv && gradient == kAverageGradient) return kGated;
 
@@ -67,17 +78,6 @@ Status plan_sample(const BlendProblem& problem, int64_t i, BlendPlan* plan) {
   return plan->h == size[0] && plan->w == size[1] ? kApplied : kClipped;
 }
 
-// About what a pixel of a channel costs.
-double nanoseconds_per_pixel(PoissonSolver solver) {
-  switch (solver) {
-    case kSine: return 3.0;
-    case kMultigrid: return 20.0;
-    default: return 500.0;
-  }
-}
-
-}  // namespace
-
 bool poisson_blend(const BlendProblem& problem, int64_t threads) {
   const int64_t n = problem.target.n;
   std::unique_ptr<BlendPlan[]> plans(new (std::nothrow) BlendPlan[n]);
@@ -86,7 +86,7 @@ bool poisson_blend(const BlendProblem& problem, int64_t threads) {
   double work = 0.0;
   for (int64_t i = 0; i < n; ++i) {
     BlendPlan& plan = plans[i];
-    plan.status = plan_sample(problem, i, &plan);
+    plan.status = plan_patch(problem, i, &plan);
     if (!is_active(plan)) continue;
     const int64_t sine = SSAD_LEVEL::sine_bytes(problem, plan);
     const int64_t rest = SSAD_LEVEL::layout_bytes(problem, plan);

@@ -57,16 +57,7 @@ struct BlendRows {
     }
   }
 
- private:
-  static Stored* pixel(const ImageView& view, int64_t n, int64_t c, int64_t y, int64_t x) {
-    return static_cast<Stored*>(view.data) + n * view.stride_n + c * view.stride_c +
-           y * view.stride_y + x * view.stride_x;
-  }
-
-  const Stored* box_row(int64_t c, int64_t y) const {
-    return pixel(problem.source, plan.index, c, plan.box_y + y, plan.box_x);
-  }
-
+  // The same as it is. OpenCV resizes to whole levels.
   void colour_row(int64_t c, int64_t y, int64_t x, int64_t count, T* __restrict__ to) const {
     const int64_t step = problem.source.stride_x;
     if (!is_resized(plan)) {
@@ -88,6 +79,16 @@ struct BlendRows {
       for (int64_t i = 0; i < count; ++i)
         to[i] = static_cast<T>(static_cast<int32_t>(to[i] + T{0.5}));
     }
+  }
+
+ private:
+  static Stored* pixel(const ImageView& view, int64_t n, int64_t c, int64_t y, int64_t x) {
+    return static_cast<Stored*>(view.data) + n * view.stride_n + c * view.stride_c +
+           y * view.stride_y + x * view.stride_x;
+  }
+
+  const Stored* box_row(int64_t c, int64_t y) const {
+    return pixel(problem.source, plan.index, c, plan.box_y + y, plan.box_x);
   }
 
   void grey_row(int64_t y, int64_t x, int64_t count, T* __restrict__ to) const {

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
+#include "ssad/labels.h"
 #include "ssad/level.h"
 #include "ssad/poisson.h"
 #include "ssad/view.h"
@@ -17,5 +18,10 @@ void philox_fill(const int64_t* keys, int64_t n, int64_t stream, int64_t count, 
 void poisson_solve(const PoissonProblem& problem, const PoissonScratch& scratch, int64_t threads);
 void poisson_blend(const BlendProblem& problem, const BlendPlan* plans, const BlendScratch& scratch,
                    int64_t threads);
+void alpha_blend(const AlphaBlendProblem& problem, const BlendPlan* plans,
+                 const BlendScratch& scratch, int64_t threads);
+void median_filter(const MedianProblem& problem, const LabelScratch& scratch, int64_t threads);
+void object_mask(const ObjectMaskProblem& problem, const LabelScratch& scratch, int64_t threads);
+void difference_label(const LabelProblem& problem, const LabelScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

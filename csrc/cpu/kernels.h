@@ -3,6 +3,7 @@
 
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
+#include "ssad/labels.h"
 #include "ssad/poisson.h"
 #include "ssad/view.h"
 
@@ -29,6 +30,12 @@ struct BlendScratch {
   int64_t bytes, sine_bytes;
 };
 
+// Per thread, on cache lines.
+struct LabelScratch {
+  char* memory;
+  int64_t bytes;
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -40,6 +47,13 @@ struct Kernels {
                         int64_t threads);
   void (*poisson_blend)(const BlendProblem& problem, const BlendPlan* plans,
                         const BlendScratch& scratch, int64_t threads);
+  void (*alpha_blend)(const AlphaBlendProblem& problem, const BlendPlan* plans,
+                      const BlendScratch& scratch, int64_t threads);
+  void (*median_filter)(const MedianProblem& problem, const LabelScratch& scratch, int64_t threads);
+  void (*object_mask)(const ObjectMaskProblem& problem, const LabelScratch& scratch,
+                      int64_t threads);
+  void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
+                           int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -3,22 +3,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from ssad_models.cutpaste.method import CutPasteMethod
-from ssad_models.recipe import Recipe
+from ssad_models.nsa.method import NsaMethod
+from ssad_models.papers import Beside
+from ssad_models.pictures import Previews
+from ssad_models.settings import Recipe
 
 if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does without
     from ssad_models.trainer import TrainingModule
 
 
-class Method(Protocol):
-    """What training and prediction need to know of a method."""
+R = TypeVar("R", bound=Recipe, contravariant=True)
 
-    def module(self, recipe: Recipe, seed: int) -> TrainingModule:
+
+class Method(Protocol[R]):
+    """What training and prediction need to know of a method.
+
+    Attributes:
+        paper: File with what the paper reports, see `ssad_models.papers`.
+    """
+
+    paper: Path
+
+    def beside(self, recipe: R, metric: str) -> Beside:
+        """What of the paper stands beside a metric of what a recipe trains."""
+
+    def previews(self, recipe: R) -> Previews:
+        """What training makes of images, to be looked at."""
+
+    def module(self, recipe: R, seed: int) -> TrainingModule:
         """A Lightning module with fresh weights, a function of recipe and seed.
 
         Raises:
@@ -31,7 +50,7 @@ class Method(Protocol):
         images: torch.Tensor,
         learned: torch.Tensor,
         unseen: torch.Tensor,
-        recipe: Recipe,
+        recipe: R,
     ) -> nn.Module:
         """Make a detector of a trained module, on its device.
 
@@ -50,11 +69,16 @@ class Method(Protocol):
             (N, 1, S, S) float32.
         """
 
-    def blank(self, recipe: Recipe) -> nn.Module:
+    def blank(self, recipe: R) -> nn.Module:
         """A detector without weights, to load the state of a fitted one into."""
 
-    def checked_share(self, recipe: Recipe) -> float:
+    def checked_share(self, recipe: R) -> float:
         """Share of the training images that `fit` wants to be `unseen`, 0..1."""
 
 
-METHODS: dict[str, Method] = {"cutpaste": CutPasteMethod()}
+METHODS: dict[str, Method[Any]] = {
+    "cutpaste": CutPasteMethod(),
+    "nsa": NsaMethod(),
+    "fpi": NsaMethod(),
+    "pii": NsaMethod(),
+}

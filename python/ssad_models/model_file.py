@@ -183,12 +183,12 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
             which and what to do.
     """
     from ssad_models.methods import METHODS
-    from ssad_models.recipe import Recipe
+    from ssad_models.recipe import recipe_of
 
     path = Path(path)
     content = _read(path)
     with _said(path):
-        recipe = Recipe.from_dict(content["recipe"])
+        recipe = recipe_of(content["recipe"])
         detector = METHODS[recipe.method].blank(recipe)
         detector.load_state_dict(content["state"])
         numbers = content["calibration"]

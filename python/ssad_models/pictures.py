@@ -1,34 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the proxy tasks make of images, to be looked at, and how often they do."""
+"""What training makes of images, to be looked at, and how often they do."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torchvision.utils import make_grid
 
 from ssad_kernels import Status, make_keys
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPasteScar, Rotation, Scar
-from ssad_models.cutpaste.augment import Synthesis
+from ssad_kernels.transforms import Rotation
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
-"""Images (N, C, S, S) and keys (N, 3) -> changed images, masks, and perhaps the status."""
+"""Images (N, C, S, S) and keys (N, 3) -> changed images, masks or labels 0..1, and perhaps the
+status."""
 
-_CUTPASTE = CutPaste(return_status=True)
-_SCAR = CutPasteScar(return_status=True)
-AUGMENTS: dict[str, dict[str, Augment]] = {
-    "3way": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
-    "union": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
-    "cutpaste": {"CutPaste": _CUTPASTE},
-    "cutpaste-scar": {"CutPaste-Scar": _SCAR},
-    "scar": {"Scar": Scar()},
-    "cutout": {"Cutout": Cutout()},
-    "confetti": {"Confetti": Confetti()},
-}
-"""What is done to images, by proxy task; "rotation" changes no part of them."""
+
+class Plain(Protocol):
+    """What makes the normal inputs of a training."""
+
+    def plain(self, images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """(N, C, S, S) uint8 images and (N, 3) keys -> what is done to all images; copied."""
+
+
+class Previews(NamedTuple):
+    """What training makes of images.
+
+    Attributes:
+        synthesis: What moves, crops and recolours them first.
+        augments: What is then done to them, by name; empty for a task that changes no part of them.
+    """
+
+    synthesis: Plain
+    augments: Mapping[str, Augment]
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Statistics:
 
 
 def statistics(
-    images: torch.Tensor, synthesis: Synthesis, augment: Augment, draws: int, seed: int
+    images: torch.Tensor, synthesis: Plain, augment: Augment, draws: int, seed: int
 ) -> Statistics:
     """Augment images again and again, and count.
 
@@ -63,7 +70,7 @@ def statistics(
         rows = part % len(images)
         keys = make_keys(seed, 0, part)
         _, masks, *status = augment(synthesis.plain(images[rows], keys), keys)
-        area = masks.flatten(1).float().mean(1)
+        area = (masks > 0).flatten(1).float().mean(1)
         # Without a status: an empty mask is all that a transform says about an image left alone.
         left = torch.where(area > 0, int(Status.APPLIED), int(Status.EMPTY))
         counts.update((status[0] if status else left).tolist())
@@ -77,7 +84,7 @@ def _status_name(status: int) -> str:
 
 
 def sheet(
-    images: torch.Tensor, synthesis: Synthesis, augments: Sequence[Augment], seed: int
+    images: torch.Tensor, synthesis: Plain, augments: Sequence[Augment], seed: int
 ) -> torch.Tensor:
     """A picture with a row per image: the normal input, then each augmentation and its mask.
 
@@ -95,7 +102,7 @@ def sheet(
     columns = [images]
     for augment in augments:
         changed, masks, *_ = augment(images, keys)
-        columns += [changed, masks.to(torch.uint8) * 255]
+        columns += [changed, (masks.float() * 255).round().to(torch.uint8)]
     if not augments:
         columns = list(Rotation()(images)[0].split(len(images)))
     rows = torch.stack([column.expand(-1, 3, -1, -1) for column in columns], dim=1)

@@ -5,26 +5,25 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import rich.box
 import rich.table
-import yaml
 from rich.console import Console
 from rich.text import Text
 
 from ssad_models.atomic import replacing
 from ssad_models.data.images import DataError
 from ssad_models.data.split import Source, Split
-from ssad_models.evaluate import Evaluation
+from ssad_models.evaluate import METRICS, Evaluation
+from ssad_models.methods import METHODS
 from ssad_models.model_file import load
 from ssad_models.names import printable
-from ssad_models.recipe import Recipe
+from ssad_models.papers import SPREADS, Beside, Figure, Paper
 from ssad_models.report import Run, Table, read_curves
 from ssad_models.run_files import CURVES
 from ssad_models.runs import (
@@ -35,97 +34,11 @@ from ssad_models.runs import (
     to_dict,
     write_results,
 )
+from ssad_models.settings import Recipe
 from ssad_models.training import train
 
 EVALUATION = "evaluation.json"
-PATCHES, GRADCAM = "patches", "gradcam"
 _PICTURES = "Pictures are in the report of each run, CATEGORY/seedN/report.html."
-_NO_MATCH = (
-    "No difference, as the paper has no such model: its own are ResNet-18 from scratch and, with "
-    "the 3-way task, EfficientNet-B4 fine-tuned, scored by the density alone."
-)
-_PIXELS = (
-    " Of GradCAM, the paper gives the mean over all categories alone; Patches are of another model."
-)
-PAPERS = {"cutpaste": Path(__file__).parent / "cutpaste/paper.yaml"}
-"""By method. Each file explains itself."""
-
-
-class Figure(NamedTuple):
-    """A figure in % and its standard error, None if there is but one seed or the paper gives none.
-
-    Attributes:
-        mean: Over seeds.
-        error: Standard error of that mean.
-    """
-
-    mean: float
-    error: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" + ("" if self.error is None else f"±{self.error:.1f}")
-
-    @staticmethod
-    def over(values: Sequence[float]) -> Figure:
-        """Mean and standard error of one value per seed."""
-        n = len(values)
-        error = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
-        return Figure(statistics.fmean(values), error)
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What a paper reports, as in the files of `PAPERS`.
-
-    Attributes:
-        textures: Categories that its averages call textures; the others are objects.
-        titles: Titles of the columns by key.
-        columns: By key, then category, image AUROC; pixel AUROC under `PATCHES`.
-        gradcam: Pixel AUROC of GradCAM, known as the mean over all categories alone.
-    """
-
-    textures: tuple[str, ...]
-    titles: dict[str, str]
-    columns: dict[str, dict[str, Figure]]
-    gradcam: Figure
-
-    @staticmethod
-    def read(path: Path) -> Paper:
-        """Read a file of `PAPERS`."""
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        columns: dict[str, dict[str, Figure]] = {key: {} for key in content["columns"]}
-        for category, cells in content["rows"].items():
-            for key, cell in zip(columns, cells, strict=True):
-                mean, _, error = str(cell).partition("±")
-                columns[key][category] = Figure(float(mean), float(error) if error else None)
-        titles = {**content["columns"], GRADCAM: "GradCAM"}
-        return Paper(tuple(content["textures"]), titles, columns, Figure(content["gradcam"]))
-
-    def mean(self, key: str, categories: Sequence[str]) -> Figure | None:
-        """Of a column over categories; None unless the paper has them all.
-
-        A single category keeps its standard error.
-        """
-        if key == GRADCAM:
-            return self.gradcam if set(categories) == set(self.columns[PATCHES]) else None
-        column = self.columns[key]
-        if any(category not in column for category in categories):
-            return None
-        if len(categories) == 1:
-            return column[categories[0]]
-        return Figure(statistics.fmean(column[category].mean for category in categories))
-
-    def column_of(self, recipe: Recipe) -> str | None:
-        """The key of the column of what a recipe trains; None if the paper has no such model."""
-        key, scratch = None, recipe.weights in (None, "random")
-        learning = [stage.train == "all" for stage in recipe.stages]
-        if recipe.score != "density":
-            return None
-        if recipe.backbone == "resnet18" and scratch and all(learning):
-            key = recipe.proxy
-        elif recipe.backbone == "efficientnet_b4" and not scratch and learning[-1]:
-            key = f"b4_{recipe.features}" if recipe.proxy == "3way" else None
-        return key if key in self.columns else None
 
 
 def reproduce(
@@ -158,6 +71,7 @@ def reproduce(
     Raises:
         DataError: If a category has no test images, before anything is done; or if images are
             damaged, after all other categories.
+        RecipeError: If the recipe is not for a category, before anything is done.
         ValueError: If `out` holds runs with other settings.
         OSError: If `out` cannot be written.
     """
@@ -165,6 +79,8 @@ def reproduce(
     if untested:
         msg = f"reproduce: each category must have test images, got none of {', '.join(untested)}"
         raise DataError(msg)
+    for source in sources:
+        recipe.for_category(source.name)
     recipe = replace(recipe, held_out=0.0)  # the paper trains on all, and sets no threshold
     runs: list[Run] = []
     errors: list[str] = []
@@ -250,35 +166,28 @@ def compare(runs: Sequence[Run], recipe: Recipe) -> list[Table]:
     where the paper has all the categories that ours is over. A difference is shown where the paper
     has the model of the recipe.
     """
-    paper = Paper.read(PAPERS[recipe.method])
-    own = paper.column_of(recipe)
-    b4 = recipe.backbone == "efficientnet_b4"
-    shown = [key for key in paper.columns if key != PATCHES and key.startswith("b4") == b4]
+    method = METHODS[recipe.method]
+    paper = Paper.read(method.paper)
     tables = []
-    gradcam = GRADCAM if own == "3way" else None
-    for metric, what, keys, match, note in (
-        ("auroc", "Image AUROC", shown, own, ""),
-        ("pixel_auroc", "Pixel AUROC", [GRADCAM, PATCHES], gradcam, _PIXELS),
-    ):
+    for metric in paper.tables:
         ours: dict[str, dict[int | None, float]] = {}
         for run in runs:
             if metric in run.evaluation.metrics:
                 value = 100 * run.evaluation.metrics[metric].value
                 ours.setdefault(run.category, {})[run.seed] = value
         if ours:
-            tables.append(_table(f"{what} in %", ours, paper, keys, match, note))
+            tables.append(_table(metric, ours, paper, method.beside(recipe, metric)))
     return tables
 
 
 def _table(
-    title: str,
+    metric: str,
     ours: Mapping[str, Mapping[int | None, float]],
     paper: Paper,
-    keys: Sequence[str],
-    match: str | None,
-    note: str,
+    beside: Beside,
 ) -> Table:
-    known = [c for c in ours if c in paper.columns[PATCHES]]
+    theirs, match = paper.tables[metric], beside.match
+    known = [c for c in ours if c in theirs.categories]
     groups = {
         **{category: [category] for category in ours},
         "textures": [c for c in known if c in paper.textures],
@@ -290,27 +199,28 @@ def _table(
         seeds = set.intersection(*(set(ours[c]) for c in categories)) if categories else set()
         if not seeds:
             continue
-        mine = Figure.over([statistics.fmean(ours[c][seed] for c in categories) for seed in seeds])
-        theirs = {key: paper.mean(key, categories) for key in keys}
+        by_seed = [statistics.fmean(ours[c][seed] for c in categories) for seed in seeds]
+        mine = Figure.over(by_seed, paper.spread)
+        figures = {key: theirs.mean(key, categories) for key in beside.keys}
         row = [name, str(mine)]
         if match is not None:
-            reference = theirs[match]
+            reference = figures[match]
             row.append("" if reference is None else f"{mine.mean - reference.mean:+.1f}")
-        rows.append([*row, *("-" if figure is None else str(figure) for figure in theirs.values())])
+        rows.append([*row, *("-" if f is None else str(f) for f in figures.values())])
     numbers = [len(by_seed) for by_seed in ours.values()]
     least, most = min(numbers), max(numbers)
-    against = _NO_MATCH if match is None else f"Difference to {paper.titles[match]}."
+    against = "" if match is None else f" Difference to {theirs.titles[match]}."
     return Table(
-        title=title,
+        title=f"{METRICS[metric]} in %",
         headings=(
             "category",
             "ours",
             *([] if match is None else ["diff."]),
-            *(paper.titles[key] for key in keys),
+            *(theirs.titles[key] for key in beside.keys),
         ),
         rows=rows,
         note=f"Mean over seeds: ours {most if least == most else f'{least} to {most}'}, the "
-        f"paper's 5. After ±: standard error. {against}{note}",
+        f"paper's 5. After ±: {SPREADS[paper.spread]}.{against}{beside.note}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ssad_models.ensemble import ensemble_score
 from ssad_models.evaluate import evaluate
 from ssad_models.model_file import Model, Prediction, load, load_meta, versions
 from ssad_models.names import printable, safe_file_name
+from ssad_models.recipe import recipe_of
 from ssad_models.report import Report, Run, Table, gallery, read_curves, write_report
 from ssad_models.run_files import CURVES, MODEL
 
@@ -83,11 +84,6 @@ def one_model_file(path: Path) -> Path:
     return found[0]
 
 
-def method_label(recipe: Mapping[str, Any]) -> str:
-    """How reports call what a recipe trains, such as "cutpaste 3way, resnet18"."""
-    return f"{recipe['method']} {recipe['proxy']}, {recipe['backbone']}"
-
-
 def evaluate_model(model: Model, test: Split, folder: Path, category: str) -> Run:
     """Score a test set.
 
@@ -102,7 +98,7 @@ def evaluate_model(model: Model, test: Split, folder: Path, category: str) -> Ru
 
 def _run(model: Model, test: Split, folder: Path, category: str, prediction: Prediction) -> Run:
     threshold = None if model.calibration is None else model.calibration.threshold
-    curves, method = folder / CURVES, method_label(model.recipe)
+    curves, method = folder / CURVES, recipe_of(model.recipe).title
     if model.meta.category != category:
         method += f", trained on {model.meta.category}"
     return Run(

@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from ssad_models.atomic import save_tensors
-from ssad_models.data.loader import Synthesize
+from ssad_models.data.loader import Synthesize, TrainingLoader
 
 
 class TrainingModule(LightningModule):
@@ -28,10 +28,12 @@ class TrainingModule(LightningModule):
     Attributes:
         synthesize: (N, C, S, S) uint8 images and (N, 3) int64 keys -> the tensors of a training
             batch. The workers of the loader call it.
+        steps_per_epoch: Of the recipe's plan; `train` sets it before it trains.
         first_step: Steps that earlier runs have done; 0 unless a checkpoint was loaded.
     """
 
     synthesize: Synthesize
+    steps_per_epoch = 1
     first_step = 0
 
     @property
@@ -157,7 +159,7 @@ def quiet() -> Iterator[None]:
 
 def fit_quietly(
     module: LightningModule,
-    loader: DataLoader[Any],
+    loader: DataLoader[Any] | TrainingLoader,
     steps: int,
     device: str,
     advance: Callable[[], None],

@@ -30,8 +30,8 @@ from ssad_models.data.loader import training_loader
 from ssad_models.data.split import Source, Split
 from ssad_models.logs import MetricsFile, WaitingTime
 from ssad_models.methods import METHODS
-from ssad_models.recipe import Recipe
 from ssad_models.run_files import CHECKPOINT, CURVES, MODEL, RUN, TENSORBOARD
+from ssad_models.settings import Recipe
 from ssad_models.trainer import (
     Advance,
     AtomicCheckpointIO,
@@ -130,6 +130,8 @@ def train(
         detector = method.fit(module.to(where), split.images, parts.learn, parts.check, recipe)
         meta = model_file.Meta(source.name, _native_size(split), seed)
         model = model_file.Model(detector, None, recipe.to_dict(), meta)
+        if recipe.loading_size != recipe.size and len(parts.hold):
+            split = source.train(recipe.size, recipe.channels)
         model = _calibrated(model, split.images, parts.hold)
         model_file.save(out / MODEL, model)
         bars.advance(bar)
@@ -197,23 +199,25 @@ class _Fit:
         Returns:
             Whether this is the process that has to do what comes next.
         """
+        plan = self.recipe.plan(len(rows))
+        module.steps_per_epoch = plan.steps_per_epoch
         loader = training_loader(
             images,
             module.synthesize,
             batch_size=self.recipe.batch,
-            steps_per_epoch=self.recipe.steps_per_epoch,
+            steps_per_epoch=None if plan.whole_passes else plan.steps_per_epoch,
             seed=self.identity["seed"],
             workers=self._default_workers() if self.workers is None else self.workers,
             rows=rows,
-            first_epoch=done // self.recipe.steps_per_epoch,
+            first_epoch=done // plan.steps_per_epoch,
         )
-        bar = bars.add_task("Training", total=self.recipe.steps, completed=done)
+        bar = bars.add_task("Training", total=plan.steps, completed=done)
         with quiet():
-            trainer = self._trainer(done, clock, Advance(lambda: bars.advance(bar)))
+            trainer = self._trainer(plan.steps, done, clock, Advance(lambda: bars.advance(bar)))
             trainer.fit(module, loader, ckpt_path=self.out / CHECKPOINT if done else None)
         return trainer.is_global_zero
 
-    def _trainer(self, done: int, clock: WaitingTime, advance: Callback) -> Trainer:
+    def _trainer(self, steps: int, done: int, clock: WaitingTime, advance: Callback) -> Trainer:
         loggers: list[Logger] = [MetricsFile(self.out / CURVES, done)]
         if self.tensorboard:
             loggers.append(
@@ -223,16 +227,15 @@ class _Fit:
         def more() -> dict[str, Any]:
             return {"identity": self.identity, "clock": [clock.seconds, clock.waiting]}
 
-        # In a stage that trains the head alone, the backbone has no gradients to wait for.
-        uneven = self.devices > 1 and any(stage.train == "head" for stage in self.recipe.stages)
+        uneven = self.devices > 1 and self.recipe.idle_parameters
         return Trainer(
             accelerator=accelerator(self.device),
             devices=self.devices,
             strategy="ddp_find_unused_parameters_true" if uneven else "auto",
             precision=self.recipe.precision,  # type: ignore[arg-type]  # checked by the recipe
-            max_steps=self.recipe.steps - done,
+            max_steps=steps - done,
             logger=loggers,
-            log_every_n_steps=max(1, min(50, self.recipe.steps // 200)),
+            log_every_n_steps=max(1, min(50, steps // 200)),
             callbacks=[
                 advance,
                 Reseed(self.identity["seed"]),
@@ -254,9 +257,9 @@ class _Fit:
 
 def _images(source: Source, recipe: Recipe, bars: Progress) -> Split:
     count = source.counts()[0]
-    memory = cache_bytes(count, recipe.size, recipe.channels) / 2**20
+    memory = cache_bytes(count, recipe.loading_size, recipe.channels) / 2**20
     bar = bars.add_task(f"{source.name}: reading images ({memory:.0f} MiB)", total=count)
-    split = source.train(recipe.size, recipe.channels, lambda n: bars.advance(bar, n))
+    split = source.train(recipe.loading_size, recipe.channels, lambda n: bars.advance(bar, n))
     if len(split) < LEAST_IMAGES:
         msg = (
             f"train: category {source.name!r} must have at least {LEAST_IMAGES} normal training "

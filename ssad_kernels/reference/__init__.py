@@ -1,6 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readable, pure torch implementations: what the kernels are tested against, and the fallback."""
 
-from ssad_kernels.reference import blending, cutpaste, poisson, random
+from ssad_kernels.reference import (
+    alpha_blending,
+    blending,
+    cutpaste,
+    labels,
+    nsa,
+    nsa_law,
+    poisson,
+    quantiles,
+    random,
+)
 
-__all__ = ["blending", "cutpaste", "poisson", "random"]
+__all__ = [
+    "alpha_blending",
+    "blending",
+    "cutpaste",
+    "labels",
+    "nsa",
+    "nsa_law",
+    "poisson",
+    "quantiles",
+    "random",
+]

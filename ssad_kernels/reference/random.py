@@ -32,11 +32,11 @@ def unit(bits: Tensor) -> Tensor:
     return (bits.double() + 0.5) * 2.0**-32
 
 
-def philox(keys: Tensor, stream: int, count: int) -> Tensor:
-    """See `ssad_kernels.random.philox`."""
+def philox(keys: Tensor, stream: int, count: int, first: int = 0) -> Tensor:
+    """See `ssad_kernels.random.philox`; starts at block ``first``, of four numbers each."""
     n, blocks = keys.shape[0], (count + 3) // 4
     seed, epoch, sample = keys.unsqueeze(1).unbind(2)  # (N, 1) each
-    block = torch.arange(blocks, device=keys.device) | stream << 16
+    block = torch.arange(first, first + blocks, device=keys.device) | stream << 16
     counter = (block, epoch & _LOW, sample & _LOW, sample >> 32 & _LOW)
     words = _cipher(
         tuple(word.expand(n, blocks) for word in counter), (seed & _LOW, seed >> 32 & _LOW)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssad_kernels.testing.alpha_blending import alpha_outcomes, alpha_samples
 from ssad_kernels.testing.blending import blend_outcomes, blend_samples, make_blend
 from ssad_kernels.testing.cutpaste import (
     LAWS,
@@ -20,20 +21,34 @@ from ssad_kernels.testing.cutpaste import (
     sample_cut_paste_samples,
 )
 from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
+from ssad_kernels.testing.labels import label_samples, mask_samples, median_samples
 from ssad_kernels.testing.masks import MASKS, make_mask
+from ssad_kernels.testing.nsa import (
+    NSA_LAWS,
+    NSA_RECIPES,
+    make_objects,
+    region_outcomes,
+    regions_samples,
+    sample_nsa_samples,
+)
 from ssad_kernels.testing.poisson import poisson_samples
 
 __all__ = [
     "LAWS",
     "LAYOUTS",
     "MASKS",
+    "NSA_LAWS",
+    "NSA_RECIPES",
     "PACKED_LAWS",
     "TOLERANCES",
+    "alpha_outcomes",
     "blend_outcomes",
     "make_blend",
     "make_images",
     "make_mask",
+    "make_objects",
     "outcomes",
+    "region_outcomes",
     "same_bits",
     "samples",
     "tolerance",
@@ -67,10 +82,17 @@ _BLENDS = {
 }
 
 TOLERANCES = {
+    "alpha_blend": _PIXELS,
+    "alpha_blend_": _PIXELS,
     "cut_paste": _PIXELS,
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
     "cut_paste_keyed_": _PIXELS,
+    # Up to the exponential of the logistic.
+    "difference_label": {torch.float32: 1e-6},
+    "median_filter": {},
+    "object_mask": {},
+    "nsa_regions": _EXACT,
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
     "poisson_blend_": _BLENDS,
@@ -78,19 +100,27 @@ TOLERANCES = {
     "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
+    "sample_nsa": _EXACT,
 }
 
 
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
+    "alpha_blend": alpha_samples,
+    "alpha_blend_": alpha_samples,
     "cut_paste": cut_paste_samples,
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
+    "difference_label": label_samples,
+    "median_filter": median_samples,
+    "object_mask": mask_samples,
+    "nsa_regions": regions_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
     "poisson_solve": poisson_samples,
     "sample_cut_paste": sample_cut_paste_samples,
+    "sample_nsa": sample_nsa_samples,
 }
 
 

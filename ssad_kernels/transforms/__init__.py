@@ -3,5 +3,18 @@
 
 from ssad_kernels.transforms.baselines import Confetti, Cutout, Rotation, Scar
 from ssad_kernels.transforms.cutpaste import CutPaste, CutPaste3Way, CutPasteScar
+from ssad_kernels.transforms.fpi import FPI, PII
+from ssad_kernels.transforms.nsa import NSA
 
-__all__ = ["Confetti", "CutPaste", "CutPaste3Way", "CutPasteScar", "Cutout", "Rotation", "Scar"]
+__all__ = [
+    "FPI",
+    "NSA",
+    "PII",
+    "Confetti",
+    "CutPaste",
+    "CutPaste3Way",
+    "CutPasteScar",
+    "Cutout",
+    "Rotation",
+    "Scar",
+]

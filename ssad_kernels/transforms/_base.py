@@ -146,8 +146,28 @@ def scar_law(
     )
 
 
+def check_number(op: str, name: str, value: float, low: float, high: float) -> float:
+    """A number ``low <= value <= high``; NaN fails."""
+    if not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(wording(op, name, f"be in {low:g}...{high:g}", value))
+    return float(value)
+
+
 def check_probability(op: str, p: float) -> float:
     """A number 0...1."""
-    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
-        raise ValueError(wording(op, "p", "be in 0...1", p))
-    return float(p)
+    return check_number(op, "p", p, 0.0, 1.0)
+
+
+def check_count(op: str, name: str, value: int, high: int) -> int:
+    """A whole number 1...high."""
+    if int(check_number(op, name, value, 1, high)) != value:
+        raise ValueError(wording(op, name, "be a whole number", value))
+    return int(value)
+
+
+def check_choice(op: str, name: str, value: Any, choices: Iterable[Any]) -> None:
+    """One of several words."""
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(
+            wording(op, name, f"be one of {', '.join(map(str, choices))}", repr(value))
+        )

@@ -27,15 +27,18 @@ from ssad_kernels import make_keys
 from ssad_models import bench, runs
 from ssad_models.commands import app
 from ssad_models.commands.common import one_line_errors
-from ssad_models.cutpaste.augment import Synthesis
+from ssad_models.cutpaste.augment import AUGMENTS, Synthesis
+from ssad_models.cutpaste.recipe import PROXIES
 from ssad_models.evaluate import evaluate
 from ssad_models.methods import METHODS
 from ssad_models.model_file import save as save_model
-from ssad_models.pictures import AUGMENTS, sheet, statistics
-from ssad_models.recipe import PROXIES
+from ssad_models.pictures import sheet, statistics
 from ssad_models.report import Run, gallery
 
-COMMANDS = ("demo", "train", "eval", "predict", "export", "augment", "reproduce", "bench")
+COMMANDS = (
+    *("demo", "train", "eval", "predict", "export", "augment"),
+    *("calibrate", "reproduce", "bench"),
+)
 # A network that learns nothing in no time.
 TINY = [
     *("--recipe", "cutpaste", "--set", "size=32", "--set", "head=[8]", "--set", "batch=4"),

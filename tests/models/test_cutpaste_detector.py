@@ -20,7 +20,8 @@ from ssad_models.cutpaste.augment import Synthesis, random_crop
 from ssad_models.cutpaste.method import CutPasteMethod
 from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModule, feature_bank
 from ssad_models.cutpaste.network import CutPasteNet, projection_head
-from ssad_models.recipe import PROXIES, RecipeError, Stage, load_recipe
+from ssad_models.cutpaste.recipe import PROXIES, Stage
+from ssad_models.recipe import RecipeError, load_recipe
 from ssad_models.trainer import fit_quietly
 
 

@@ -23,6 +23,7 @@ import lightning
 
 from ssad_kernels import make_keys
 from ssad_kernels.transforms import CutPaste3Way
+from ssad_models.data import loader as loader_module
 from ssad_models.data.loader import Batches, TrainingLoader, training_loader
 
 IMAGES = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 8, 8).contiguous()
@@ -258,3 +259,30 @@ def test_lightning_sets_the_epoch(tmp_path: Path) -> None:
     assert whole == [keys.tolist() for _ in range(3) for _, keys in endless]
     assert fit(1).keys == whole[:3]
     assert fit(3, str(tmp_path / "1.ckpt")).keys == whole[3:]
+
+
+@given(count=st.integers(1, 30), batch_size=st.integers(1, 40))
+def test_an_epoch_can_be_one_pass(count: int, batch_size: int) -> None:
+    batches = Batches(count, batch_size, None, 3)
+    assert len(batches) == -(-count // batch_size)
+    for number in range(3):
+        found = list(batches)
+        assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
+        entries = [entry for batch in found for entry in batch]
+        assert {entry.epoch for entry in entries} == {number}
+        assert sorted(entry.sample for entry in entries) == list(range(count))
+    resumed = Batches(count, batch_size, None, 3, first_epoch=2)
+    assert list(resumed) == found
+
+
+def test_what_is_left_of_a_pass_is_dealt_out_among_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = list(Batches(10, 8, None, 3))
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr(loader_module, "_place", lambda rank=rank: (rank, 4))
+        shares.append(list(Batches(10, 8, None, 3)))
+    assert [[len(batch) for batch in share] for share in shares] == [[2, 1]] * 4
+    last = [share[1][0] for share in shares]
+    assert last == [*alone[1], *alone[0][:2]]

@@ -15,13 +15,16 @@ pytest.importorskip("jinja2")
 pytest.importorskip("skimage")
 pytest.importorskip("typer")
 
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from ssad_models.commands import app
-from ssad_models.data.builtin import CATEGORIES
+from ssad_models.data import builtin
+from ssad_models.data.builtin import CATEGORIES, train_images
 from ssad_models.demo import Settings, run
-from ssad_models.demo.results import METHODS
+from ssad_models.demo.nsa import train_and_score
+from ssad_models.demo.results import METHODS, NSA, TRANSFER, Data, Results, publish
 
 
 def test_demo_runs_end_to_end(tmp_path: Path) -> None:
@@ -51,6 +54,30 @@ def test_demo_runs_end_to_end(tmp_path: Path) -> None:
     for text in (*METHODS, *CATEGORIES, "training loss", "Pixel AUROC", "Heat map of scratch/"):
         assert text in page
     assert page.count("<img ") == 4 * 12 * 3
+
+
+def test_the_full_demo_has_nsa(tmp_path: Path) -> None:
+    console = Console(record=True, quiet=False, width=140)
+    data = {"brick": Data(train_images("brick", 16), builtin.test_set("brick", 1, 1))}
+    results, test = Results(data), data["brick"].test
+    for method in METHODS:
+        results.add(method, "brick", torch.rand(len(test)), seed=0)
+    steps: list[None] = []
+    found = train_and_score(
+        data["brick"].train, test.images, 1, 0, "cpu", lambda: steps.append(None)
+    )
+    assert len(found.losses) == len(steps) == 1
+    torch.testing.assert_close(found.scores, found.maps.mean((1, 2, 3)))
+    results.add(NSA, "brick", found.scores, maps=found.maps, seed=0, losses=found.losses)
+    assert results.methods == (*METHODS, NSA)
+    publish(results, {"settings": {}, "seconds": 1.0, "versions": {}}, tmp_path, console)
+    assert "Pixel AUROC in %" in console.export_text()
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert f"{NSA} - {TRANSFER} | all" in content["comparisons"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "CutPaste and NSA on four photographs" in page
+    assert "blended in; the score" in page
+    assert "Heat map of" in page
 
 
 @pytest.mark.parametrize(

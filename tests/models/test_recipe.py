@@ -11,15 +11,16 @@ import pytest
 pytest.importorskip("yaml")
 
 from ssad_models import recipe
-from ssad_models.recipe import Recipe, RecipeError, Stage, load_recipe
+from ssad_models.cutpaste.recipe import Stage
+from ssad_models.recipe import RecipeError, load_recipe, recipe_of
 
-NAMES = ("cutpaste", "cutpaste-b4", "cutpaste-lite0")
+NAMES = tuple(sorted(path.stem for path in recipe.BUILT_IN.glob("*.yaml")))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_survive_a_checkpoint(name: str) -> None:
     loaded = load_recipe(name)
-    assert Recipe.from_dict(json.loads(json.dumps(loaded.to_dict()))) == loaded
+    assert recipe_of(json.loads(json.dumps(loaded.to_dict()))) == loaded
 
 
 def test_the_schedule_of_the_paper() -> None:
@@ -56,7 +57,7 @@ def test_categories_have_settings_of_their_own(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("sise=3", "`sise` is not a setting; did you mean `size`?"),
-        ("zzz=3", "`zzz` is not a setting; there are method, proxy"),
+        ("zzz=3", "`zzz` is not a setting; there are method, size"),
         ("size=12", "`size` must be a whole number 32 to 4096, got 12"),
         ("size=true", "`size` must be a whole number 32 to 4096, got True"),
         ("channels=true", "`channels` must be one of 1, 3, got True"),
@@ -86,7 +87,7 @@ def test_mistakes_are_named(override: str, message: str) -> None:
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="one of cutpaste, cutpaste-b4, cutpaste-lite0, got nope"):
+    with pytest.raises(RecipeError, match=r"one of cutpaste, cutpaste-b4, .*, got nope"):
         load_recipe("nope")
     path = tmp_path / "r.yaml"
     path.write_text("[1, 2]", encoding="utf-8")

@@ -24,14 +24,19 @@ from ssad_models import reproduce
 from ssad_models.commands import app
 from ssad_models.cutpaste.module import CutPasteModule
 from ssad_models.evaluate import evaluate
+from ssad_models.methods import METHODS
+from ssad_models.papers import Figure, Paper
 from ssad_models.recipe import load_recipe
 from ssad_models.report import Run
-from ssad_models.reproduce import PAPERS, Figure, Paper, compare
+from ssad_models.reproduce import compare
 
 TINY = [
     *("--set", "size=32", "--set", "head=[8]", "--set", "batch=4", "--set", "steps_per_epoch=2"),
     *("--set", "stages=[{train: all, steps: 2, lr: 0.01}]", "--seeds", "0,1"),
 ]
+
+
+CUTPASTE = Paper.read(METHODS["cutpaste"].paper).tables["auroc"]
 
 
 def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,22 +167,26 @@ def test_other_test_images_are_evaluated_and_nothing_is_held_out(tmp_path: Path)
         assert one["evaluation"]["normal"] == 2
 
 
-def test_transcribed_figures_give_the_printed_averages() -> None:
+@pytest.mark.parametrize("method", ["cutpaste", "nsa"])
+def test_transcribed_figures_give_the_printed_averages(method: str) -> None:
     """A typing error in a cell would show in a mean over textures or objects."""
-    content = yaml.safe_load(PAPERS["cutpaste"].read_text(encoding="utf-8"))
-    paper = Paper.read(PAPERS["cutpaste"])
-    categories = list(content["rows"])
-    assert len(categories) == 15
-    groups = {
-        "texture": list(paper.textures),
-        "object": [c for c in categories if c not in paper.textures],
-        "all": categories,
-    }
-    for group, members in groups.items():
-        for key, printed in zip(paper.columns, content["averages"][group], strict=True):
-            mean = paper.mean(key, members)
-            assert mean is not None
-            assert mean.mean == pytest.approx(printed, abs=0.11), (group, key)
+    path = METHODS[method].paper
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    paper = Paper.read(path)
+    for metric, table in paper.tables.items():
+        categories = list(content["tables"][metric]["rows"])
+        assert len(categories) == 15
+        groups = {
+            "texture": list(paper.textures),
+            "object": [c for c in categories if c not in paper.textures],
+            "all": categories,
+        }
+        for group, members in groups.items():
+            printed = content["tables"][metric]["averages"][group]
+            for key, average in zip(table.columns, printed, strict=True):
+                mean = table.mean(key, members)
+                assert mean is not None
+                assert mean.mean == pytest.approx(average, abs=0.11), (metric, group, key)
 
 
 ALL = "stages=[{train: all, steps: 1, lr: 0.1}]"
@@ -207,9 +216,10 @@ HEAD = "stages=[{train: head, steps: 1, lr: 0.1}]"
     ],
 )
 def test_column_of_a_recipe(recipe: str, overrides: list[str], column: str | None) -> None:
-    paper = Paper.read(PAPERS["cutpaste"])
-    key = paper.column_of(load_recipe(recipe, overrides))
-    assert (None if key is None else paper.titles[key]) == column
+    method = METHODS["cutpaste"]
+    key = method.beside(load_recipe(recipe, overrides), "auroc").match
+    titles = Paper.read(method.paper).tables["auroc"].titles
+    assert (None if key is None else titles[key]) == column
 
 
 def runs_of(categories: Sequence[str], seeds: int) -> list[Run]:
@@ -231,7 +241,7 @@ def test_a_model_that_the_paper_has_not_is_not_compared() -> None:
 
 
 def test_pixels_are_compared_with_gradcam() -> None:
-    categories = list(Paper.read(PAPERS["cutpaste"]).columns["3way"])
+    categories = list(CUTPASTE.columns["3way"])
     runs = runs_of(categories, 2)
     _, pixel = compare(runs, load_recipe("cutpaste"))
     assert pixel.headings == ("category", "ours", "diff.", "GradCAM", "Patches")
@@ -255,6 +265,6 @@ def test_seeds_that_not_all_categories_have() -> None:
 def test_figures() -> None:
     assert str(Figure.over([90.0])) == "90.0"
     assert str(Figure.over([90.0, 92.0])) == "91.0±1.0"
-    paper = Paper.read(PAPERS["cutpaste"])
-    assert str(paper.mean("3way", ["screw"])) == "86.3±1.0"
-    assert paper.mean("3way", ["screw", "my own"]) is None
+    assert str(Figure.over([90.0, 92.0], "deviation")) == "91.0±1.4"
+    assert str(CUTPASTE.mean("3way", ["screw"])) == "86.3±1.0"
+    assert CUTPASTE.mean("3way", ["screw", "my own"]) is None

@@ -19,7 +19,18 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip(reason, allow_module_level=True)
 pytest.importorskip("triton")
 
-OPS = ("cut_paste_", "cut_paste_keyed_", "philox", "sample_cut_paste")
+OPS = (
+    "alpha_blend_",
+    "cut_paste_",
+    "cut_paste_keyed_",
+    "difference_label",
+    "median_filter",
+    "object_mask",
+    "philox",
+    "sample_cut_paste",
+)
+# Those whose last output is pixels.
+PIXELS = ("alpha_blend_", "cut_paste_", "cut_paste_keyed_", "difference_label")
 
 
 def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -28,7 +39,7 @@ def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     with sk.use_backend(backend):
         outputs = getattr(torch.ops.ssad_kernels, op)(*args)
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    return (*outputs, args[0]) if op.startswith("cut_paste") else tuple(outputs)
+    return (*outputs, args[0]) if op.endswith("_") else tuple(outputs)
 
 
 def clone(value: Tensor) -> Tensor:
@@ -44,10 +55,10 @@ def check(op: str, args: tuple[Any, ...]) -> None:
     for a, b in zip(expected, found, strict=True):
         assert a.dtype == b.dtype
         # Masks, status, integers and drawn parameters are equal; only pixels may differ.
-        is_pixels = a is expected[-1] and op.startswith("cut_paste")
+        is_pixels = a is expected[-1] and op in PIXELS
         atol = tolerance(op, a.dtype) if is_pixels else 0.0
         if not torch.equal(a, b):
-            torch.testing.assert_close(b.double(), a.double(), rtol=0.0, atol=atol)
+            torch.testing.assert_close(b.double(), a.double(), rtol=0.0, atol=atol, equal_nan=True)
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op in OPS for name in samples(op)])
@@ -82,3 +93,16 @@ def test_cut_paste_needs_several_tiles(dtype: torch.dtype, layout: str) -> None:
         order=torch.tensor([[2, 0, 1, 3], [1, 0, 1, 3], [3, 1, 2, 1]]),
     )
     check("cut_paste_", (images, *params))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_alpha_blend_needs_several_tiles(dtype: torch.dtype, layout: str) -> None:
+    images = make_images(3, 3, 61, 43, dtype=dtype, layout=layout)
+    source = make_images(3, 3, 50, 40, dtype=dtype, layout=layout, seed=1)
+    mask = make_images(3, 1, 60, 40, seed=2)[:, 0]
+    places = torch.tensor([[1, 2], [-9, 8], [30, -14]])
+    sizes = torch.tensor([[60, 40], [55, 30], [31, 40]])
+    box = torch.tensor([[0, 0, 50, 40], [5, 2, 40, 30], [9, 0, 31, 40]])
+    alpha = torch.tensor([0.4, 1.0, 0.7], dtype=torch.float64)
+    check("alpha_blend_", (images, source, mask, places, sizes, None, box, alpha, False))

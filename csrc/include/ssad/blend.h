@@ -26,7 +26,7 @@ struct BlendParams {
   const int64_t* sizes;         // (n, 2) [the box's size, or the source's]
   const int64_t* source_index;  // (n,) [the sample's number]
   const int64_t* source_box;    // (n, 4): y, x, h, w, resized to `sizes` [0, 0, sizes]
-  const int64_t* gradient;      // (n,) BlendGradient
+  const int64_t* gradient;      // (n,) BlendGradient [kSourceGradient]
   const double* source_gain;    // (n,) [1]
   const double* target_gain;    // (n,) [1]
 };
@@ -46,6 +46,15 @@ struct BlendProblem {
 // Returns false when there is no memory for plans and scratch, with nothing written.
 bool poisson_blend(const BlendProblem& problem, int64_t threads);
 
+// The same patches, masks and places without an equation: w source + (1 - w) target, where w is
+// alpha times the mask. With kOpenCv a resized patch is rounded, and the result truncated.
+struct AlphaBlendProblem {
+  BlendProblem patches;  // its gradient, gains and options have no meaning here
+  const double* alpha;   // (n,) clamped to 0...1; null: 1
+};
+
+bool alpha_blend(const AlphaBlendProblem& problem, int64_t threads);
+
 // Where the patch of a sample comes from and goes to, before its mask was looked at.
 struct BlendPlan {
   int8_t status;                       // kApplied or kClipped, or why not
@@ -56,6 +65,13 @@ struct BlendPlan {
   int64_t skip_y, skip_x;              // what was cut off above and to the left
   bool top, bottom, left, right;       // whether that side lies on the target's border
 };
+
+// Checks and clips the patch of sample i; returns its status.
+Status plan_patch(const BlendProblem& problem, int64_t i, BlendPlan* plan);
+
+static inline int64_t gradient_of(const BlendParams& params, int64_t i) {
+  return params.gradient == nullptr ? kSourceGradient : params.gradient[i];
+}
 
 static inline bool is_active(const BlendPlan& plan) {
   return plan.status == kApplied || plan.status == kClipped;

@@ -11,6 +11,7 @@ import typer
 
 from ssad_models.commands.augment import augment
 from ssad_models.commands.bench import bench
+from ssad_models.commands.calibrate import calibrate
 from ssad_models.commands.common import one_line_errors
 from ssad_models.commands.demo import demo
 from ssad_models.commands.eval import evaluate
@@ -45,6 +46,7 @@ for _command, _name in (
     (predict, "predict"),
     (export, "export"),
     (augment, "augment"),
+    (calibrate, "calibrate"),
     (reproduce, "reproduce"),
     (bench, "bench"),
 ):

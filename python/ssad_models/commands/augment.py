@@ -50,9 +50,9 @@ def augment(
     changed.
     """
     check_writable(out)
-    from ssad_models.cutpaste.method import synthesis
+    from ssad_models.methods import METHODS
     from ssad_models.overlay import write_png
-    from ssad_models.pictures import AUGMENTS, sheet, statistics
+    from ssad_models.pictures import sheet, statistics
     from ssad_models.recipe import load_recipe
     from ssad_models.runs import file_name, progress_bar
 
@@ -63,8 +63,8 @@ def augment(
         with progress_bar(console) as progress:
             task = progress.add_task(f"{source.name}: images", total=source.counts()[0])
             advance = partial(progress.advance, task)
-            images = source.train(own.size, own.channels, advance).images
-        plain, augments = synthesis(own), AUGMENTS.get(own.proxy, {})
+            images = source.train(own.loading_size, own.channels, advance).images
+        plain, augments = METHODS[own.method].previews(own)
         path = out / f"{file_name(source.name)}.png"
         write_png(path, sheet(images[:count], plain, list(augments.values()), seed))
         for name, each in augments.items():

@@ -22,6 +22,10 @@ def demo(
     scratch_steps: Annotated[
         int, typer.Option(min=1, help="Updates of each network trained from scratch.")
     ] = 60,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="NSA, too: about an hour more on a CPU."),
+    ] = False,
     device: Device = "auto",
     quick: Annotated[
         bool,
@@ -31,8 +35,12 @@ def demo(
     """Train and compare four detectors on built-in photographs; minutes on two cores, no download.
 
     Example: ssadk demo --out demo
+
+    With --full there are five.
     """
     numbers, place = parse_seeds(seeds), pick_device(device)
+    from dataclasses import replace
+
     from ssad_models.demo import Settings, run
 
     settings = Settings(out, numbers, steps=steps, scratch_steps=scratch_steps, device=place)
@@ -40,4 +48,4 @@ def demo(
         settings = Settings(
             out, numbers[:2], steps=3, scratch_steps=2, train=16, places=2, device=place
         )
-    run(settings, console)
+    run(replace(settings, nsa_steps=(2 if quick else 600) if full else 0), console)

@@ -51,7 +51,8 @@ def train(
 
     Without a data set of your own: ssadk train builtin --category brick
 
-    The default recipe takes minutes on a CPU; --recipe cutpaste is the paper's, for a GPU.
+    The default recipe takes minutes on a CPU; --recipe cutpaste and --recipe nsa are those of the
+    papers, for a GPU, and --recipe nsa-builtin is NSA for the built-in data.
 
     A run that was interrupted goes on when the same command is given again.
     """
@@ -62,7 +63,10 @@ def train(
     from ssad_models.training import train as run
 
     plan = load_recipe(recipe, overrides(settings, proxy))
-    for source in find_sources(data, layout, category, folder):
+    sources = find_sources(data, layout, category, folder)
+    for source in sources:
+        plan.for_category(source.name)  # a recipe that is not for it says so before any training
+    for source in sources:
         written = run(
             plan,
             source,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 
-from ssad_kernels.random import STREAMS, philox
 from ssad_kernels.transforms import (
     Confetti,
     Cutout,
@@ -17,8 +16,11 @@ from ssad_kernels.transforms import (
     Rotation,
     Scar,
 )
+from ssad_models.views import random_crop
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+"""Images (N, C, S, S) and keys (N, 3) -> changed images, masks, and perhaps the status."""
 Task = Callable[[torch.Tensor, torch.Tensor], Batch]
 
 
@@ -71,11 +73,25 @@ _TASKS: dict[str, tuple[Callable[[], Task], int]] = {
 }
 
 
+_CUTPASTE = CutPaste(return_status=True)
+_SCAR = CutPasteScar(return_status=True)
+AUGMENTS: dict[str, dict[str, Augment]] = {
+    "3way": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
+    "union": {"CutPaste": _CUTPASTE, "CutPaste-Scar": _SCAR},
+    "cutpaste": {"CutPaste": _CUTPASTE},
+    "cutpaste-scar": {"CutPaste-Scar": _SCAR},
+    "scar": {"Scar": Scar()},
+    "cutout": {"Cutout": Cutout()},
+    "confetti": {"Confetti": Confetti()},
+}
+"""What is done to images, by proxy task; "rotation" changes no part of them."""
+
+
 class Synthesis:
     """Makes training batches. Holds no network, so it can run in the workers of a loader.
 
     Args:
-        proxy: The task, one of `ssad_models.recipe.PROXIES`.
+        proxy: The task, one of `ssad_models.cutpaste.recipe.PROXIES`.
         crop: Side of a random crop to train on; None for whole images, shifted.
         shift: Largest translation of whole images, in parts of their side.
         jitter: Largest change of brightness, contrast, saturation and hue of whole images.
@@ -115,38 +131,3 @@ class Synthesis:
         if any(self.recolour.law.jitter):
             self.recolour(moved, keys)
         return moved
-
-
-def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 0) -> torch.Tensor:
-    """Pad by reflection and cut a square from a random place, one place per key.
-
-    With `size` the side of the images and `pad` an eighth of it this is the random translation of
-    the authors' earlier code (Sohn et al.); CutPaste says "random translation" and gives no range.
-
-    Args:
-        images: (N, C, H, W), any dtype.
-        keys: (N, 3) int64, see `ssad_kernels.make_keys`.
-        size: Side of the crop, at most min(H, W) + 2 · pad.
-        pad: Reflected pixels on every side, less than min(H, W).
-
-    Returns:
-        (N, C, size, size), copied. The same key gives the same place on any device and in any
-        batch.
-
-    Raises:
-        ValueError: If the crop does not fit.
-    """
-    shape = images.shape[2:]
-    if not 0 <= pad < min(shape) or not 0 < size <= min(shape) + 2 * pad:
-        must = f"be at most {min(shape) + 2 * pad} and `pad` less than {min(shape)}"
-        msg = f"random_crop: `size` must {must}, got {size} and {pad}"
-        raise ValueError(msg)
-    for dim, side in ((2, shape[0]), (3, shape[1])) if pad else ():
-        before, after = images.narrow(dim, 1, pad), images.narrow(dim, side - 1 - pad, pad)
-        images = torch.cat([before.flip(dim), images, after.flip(dim)], dim)
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view: (N, C, places, places, h, w)
-    places = torch.tensor(windows.shape[2:4], device=images.device)
-    # A 32-bit number times the number of places stays below 2^53, so this is exact and uniform to
-    # 2^-20.
-    top, left = (philox(keys, STREAMS["crop"], 2) * places >> 32).unbind(1)
-    return windows[torch.arange(len(images), device=images.device), :, top, left]

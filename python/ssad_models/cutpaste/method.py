@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -10,9 +11,12 @@ import torch
 from ssad_kernels import make_keys
 from ssad_models.backbones import make_backbone
 from ssad_models.cutpaste import inference
-from ssad_models.cutpaste.augment import Synthesis
+from ssad_models.cutpaste.augment import AUGMENTS, Synthesis
 from ssad_models.cutpaste.network import CutPasteNet
-from ssad_models.recipe import Recipe, RecipeError
+from ssad_models.cutpaste.recipe import CutPasteRecipe
+from ssad_models.papers import Beside, Paper
+from ssad_models.pictures import Previews
+from ssad_models.settings import RecipeError
 
 if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does without
     from ssad_models.cutpaste.module import CutPasteModule
@@ -21,10 +25,38 @@ if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does
 LEVEL = 7
 
 
+_NO_MATCH = (
+    " No difference, as the paper has no such model: its own are ResNet-18 from scratch and, with "
+    "the 3-way task, EfficientNet-B4 fine-tuned, scored by the density alone."
+)
+_PIXELS = (
+    " Of GradCAM, the paper gives the mean over all categories alone; Patches are of another model."
+)
+
+
 class CutPasteMethod:
     """See `ssad_models.methods.Method`."""
 
-    def module(self, recipe: Recipe, seed: int) -> CutPasteModule:
+    paper = Path(__file__).with_name("paper.yaml")
+
+    def beside(self, recipe: CutPasteRecipe, metric: str) -> Beside:
+        """The columns of the backbone; a difference to the model that a recipe trains."""
+        table = Paper.read(self.paper).tables[metric]
+        own = column_of(recipe)
+        if metric == "pixel_auroc":
+            match = "gradcam" if own == "3way" else None
+            note = _PIXELS if match else _NO_MATCH + _PIXELS
+            return Beside(("gradcam", "patches"), match, note)
+        b4 = recipe.backbone == "efficientnet_b4"
+        shown = tuple(key for key in table.columns if key.startswith("b4") == b4)
+        match = own if own in shown else None
+        return Beside(shown, match, "" if match else _NO_MATCH)
+
+    def previews(self, recipe: CutPasteRecipe) -> Previews:
+        """The proxy task."""
+        return Previews(synthesis(recipe), AUGMENTS.get(recipe.proxy, {}))
+
+    def module(self, recipe: CutPasteRecipe, seed: int) -> CutPasteModule:
         """The proxy task of the recipe, on a fresh network.
 
         Raises:
@@ -53,7 +85,7 @@ class CutPasteMethod:
             freeze_batch_norm=recipe.freeze_batch_norm,
         )
 
-    def checked_share(self, recipe: Recipe) -> float:
+    def checked_share(self, recipe: CutPasteRecipe) -> float:
         """A quarter, if the score depends on how well the head has learned its task."""
         return 0.25 if recipe.score == "density+head" else 0.0
 
@@ -64,7 +96,7 @@ class CutPasteMethod:
         images: torch.Tensor,
         learned: torch.Tensor,
         unseen: torch.Tensor,
-        recipe: Recipe,
+        recipe: CutPasteRecipe,
     ) -> inference.CutPasteDetector:
         """The density of all images, and the standing of the head on the unseen ones."""
         network = cast("CutPasteModule", module).network.eval()
@@ -84,17 +116,30 @@ class CutPasteMethod:
             network, inference.fit(features, proxy, shrinkage=shrinkage)
         )
 
-    def blank(self, recipe: Recipe) -> inference.CutPasteDetector:
+    def blank(self, recipe: CutPasteRecipe) -> inference.CutPasteDetector:
         """The architecture of the recipe; the file with its backbone's weights is not needed."""
         return inference.CutPasteDetector(_network(recipe, None))
 
 
-def synthesis(recipe: Recipe) -> Synthesis:
+def column_of(recipe: CutPasteRecipe) -> str | None:
+    """The key of the paper's column of image AUROC for a recipe; None if there is none for sure."""
+    scratch = recipe.weights in (None, "random")
+    learning = [stage.train == "all" for stage in recipe.stages]
+    if recipe.score != "density":
+        return None
+    if recipe.backbone == "resnet18" and scratch and all(learning):
+        return recipe.proxy
+    if recipe.backbone == "efficientnet_b4" and not scratch and learning[-1]:
+        return f"b4_{recipe.features}" if recipe.proxy == "3way" else None
+    return None
+
+
+def synthesis(recipe: CutPasteRecipe) -> Synthesis:
     """What makes the training batches of a recipe."""
     return Synthesis(recipe.proxy, recipe.crop, recipe.shift, recipe.jitter)
 
 
-def _network(recipe: Recipe, weights: str | None) -> CutPasteNet:
+def _network(recipe: CutPasteRecipe, weights: str | None) -> CutPasteNet:
     level = None
     if recipe.features == "level7":
         if not recipe.backbone.startswith("efficientnet"):

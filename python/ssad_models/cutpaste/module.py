@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from ssad_kernels import make_keys
 from ssad_models.cutpaste.augment import Batch, Synthesis
 from ssad_models.cutpaste.network import CutPasteNet
-from ssad_models.recipe import Stage
+from ssad_models.cutpaste.recipe import Stage
 from ssad_models.trainer import TrainingModule
 
 

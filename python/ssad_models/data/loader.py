@@ -28,21 +28,27 @@ class Batches(Sampler[list[EpochIndex]]):
     an epoch may hold many passes or part of one, but every sample comes equally often, and a sample
     never comes twice with the same pass, of which keys are made.
 
+    With `steps` None an epoch is one pass, and its last batch is what is left.
+
     Among several processes (torch.distributed) each takes every world-th entry of every batch, so
-    the union of their batches is the batch of a single process. Leave the sampler as it is then:
+    the union of their batches is the batch of a single process; the last batch of a pass is filled
+    up by its first samples until it can be dealt out. Leave the sampler as it is then:
     `Trainer(use_distributed_sampler=False)`.
 
     Args:
         count: Number of samples.
         batch_size: Entries of a batch, over all processes.
-        steps: Batches of an epoch.
+        steps: Batches of an epoch; None for one pass.
         seed: Of the order.
         first_epoch: What a resumed run begins with; Lightning counts its epochs from 0 again.
     """
 
     def __init__(
-        self, count: int, batch_size: int, steps: int, seed: int, first_epoch: int = 0
+        self, count: int, batch_size: int, steps: int | None, seed: int, first_epoch: int = 0
     ) -> None:
+        self.whole_passes = steps is None
+        if steps is None:
+            steps = -(-count // max(1, batch_size))
         for name, value in (("count", count), ("batch_size", batch_size), ("steps", steps)):
             if value < 1:
                 msg = f"Batches: `{name}` must be at least 1, got {value}"
@@ -66,15 +72,18 @@ class Batches(Sampler[list[EpochIndex]]):
                 f"got {self.batch_size}"
             )
             raise ValueError(msg)
-        start = self.epoch * self.steps * self.batch_size
+        length = self.count if self.whole_passes else self.steps * self.batch_size
+        start = self.epoch * length
         self.epoch += 1
-        return self._cut(start, rank, world)
+        return self._cut(start, start + length, rank, world)
 
-    def _cut(self, start: int, rank: int, world: int) -> Iterator[list[EpochIndex]]:
+    def _cut(self, start: int, end: int, rank: int, world: int) -> Iterator[list[EpochIndex]]:
         current, order = -1, np.empty(0, np.int64)
-        for first in range(start, start + self.steps * self.batch_size, self.batch_size):
+        for first in range(start, end, self.batch_size):
+            length = min(self.batch_size, end - first)
             batch = []
-            for position in range(first + rank, first + self.batch_size, world):
+            for offset in range(rank, -(-length // world) * world, world):
+                position = first + offset if offset < length else start + offset - length
                 wanted, slot = divmod(position, self.count)
                 if wanted != current:
                     current = wanted
@@ -131,7 +140,7 @@ def training_loader(
     synthesize: Synthesize,
     *,
     batch_size: int,
-    steps_per_epoch: int,
+    steps_per_epoch: int | None,
     seed: int,
     workers: int,
     rows: torch.Tensor | None = None,
@@ -144,7 +153,7 @@ def training_loader(
         synthesize: Makes a training batch of gathered images, a copy that it may change, and their
             keys. It is called from several threads at once, each with one thread for torch.
         batch_size: Images per batch, over all processes, before augmentation.
-        steps_per_epoch: Batches of an epoch, whatever N is.
+        steps_per_epoch: Batches of an epoch, whatever N is; None for one pass, see `Batches`.
         seed: Of order and augmentation.
         workers: Number of threads; 0 to make each batch when it is asked for.
         rows: (K,) int64, which images to use, in place of a copy of them; by default all. Keys are

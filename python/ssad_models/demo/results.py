@@ -23,7 +23,11 @@ from ssad_models.report import Table as ReportTable
 UNTRAINED, SCRATCH = "ResNet-18 + GDE", "ResNet-18 + CutPaste"
 PRETRAINED, TRANSFER = "Lite0 + GDE", "Lite0 + CutPaste"
 METHODS = (UNTRAINED, SCRATCH, PRETRAINED, TRANSFER)
-PAIRS = ((TRANSFER, PRETRAINED), (SCRATCH, UNTRAINED), (TRANSFER, SCRATCH))
+NSA = "ResNet-18 + NSA"  # of the full demonstration alone
+PAIRS = (
+    *((TRANSFER, PRETRAINED), (SCRATCH, UNTRAINED), (TRANSFER, SCRATCH)),
+    *((NSA, SCRATCH), (NSA, TRANSFER)),
+)
 COMPARISON = ("category", "points", "95 % interval", "verdict")
 Comparisons = dict[tuple[str, str], dict[str, Difference]]
 """By method and baseline, then by category or "all"."""
@@ -36,6 +40,8 @@ NOTES = (
     "the score is the GDE plus the log-odds of the head, both in units of their spread on normal "
     "tiles; the odds count the less, the worse the head does on augmented tiles that it was not "
     "trained on.",
+    "NSA: an encoder and a decoder learn from scratch to map where pieces of other tiles were "
+    "blended in; the score is the mean of the map.",
     "Comparisons are paired: a bootstrap over places and seeds, on the same tiles.",
     "A strength is in grey levels, or in pixels for blur (sigma) and warp (shift).",
 )
@@ -75,7 +81,7 @@ class Results:
         """Scores of all test tiles of a category, (N,), from one more seed.
 
         Args:
-            method: One of `METHODS`.
+            method: One of `METHODS`, or `NSA`.
             category: One of the data set's.
             scores: (N,), higher means more anomalous.
             maps: (N, 1, 128, 128) heat maps; then some tiles are shown in the report.
@@ -93,6 +99,16 @@ class Results:
         )
         self.scores.setdefault((method, category), []).append(scores)
         self.runs.setdefault((method, category), []).append(run)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that have been run."""
+        return tuple(m for m in (*METHODS, NSA) if any(m == name for name, _ in self.runs))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of them."""
+        return tuple(n for n in NOTES if NSA in self.methods or not n.startswith("NSA"))
 
     def table(self, method: str, category: str) -> dict[tuple[str, float | None], float]:
         """AUROC of each kind and strength, mean over seeds."""
@@ -130,7 +146,8 @@ def publish(results: Results, facts: Mapping[str, Any], out: Path, console: Cons
         console: Where to print.
     """
     _print_aurocs(results, console)
-    console.print("\n".join(NOTES), highlight=False)
+    _print_pixels(results, console)
+    console.print("\n".join(results.notes), highlight=False)
     comparisons = _compare(results)
     for pair, by_scope in comparisons.items():
         table = Table(*COMPARISON, title=" against ".join(pair))
@@ -143,10 +160,10 @@ def publish(results: Results, facts: Mapping[str, Any], out: Path, console: Cons
 
     _write_json(results, comparisons, facts, out / "results.json")
     report = Report(
-        title="CutPaste on four photographs",
-        runs=[run for c in results.data for m in METHODS for run in results.runs[m, c]],
-        lead="Four detectors that saw normal tiles alone, on seven kinds of defect from invisible "
-        f"to plain. {verdict}",
+        title=f"CutPaste{' and NSA' if NSA in results.methods else ''} on four photographs",
+        runs=[run for c in results.data for m in results.methods for run in results.runs[m, c]],
+        lead=f"{len(results.methods)} detectors that saw normal tiles alone, on seven kinds of "
+        f"defect from invisible to plain. {verdict}",
         tables=[
             ReportTable(
                 " against ".join(pair),
@@ -157,7 +174,7 @@ def publish(results: Results, facts: Mapping[str, Any], out: Path, console: Cons
         ],
         settings={**facts["settings"], "seconds": facts["seconds"]},
         versions=facts["versions"],
-        notes=NOTES,
+        notes=results.notes,
     )
     write_report(out / "report.html", report)
     console.print(f"\n{facts['seconds']:.0f} s. Wrote results.json and samples.png. The report:")
@@ -169,21 +186,39 @@ def _print_aurocs(results: Results, console: Console) -> None:
     table = Table(title="Image AUROC in %, mean of the seeds; 50 is chance")
     for heading in ("category", "kind", "strength"):
         table.add_column(heading)
-    for method in METHODS:
+    for method in results.methods:
         table.add_column(method, justify="right")
     categories = list(results.data)
     for category in categories:
-        tables = [results.table(method, category) for method in METHODS]
+        tables = [results.table(method, category) for method in results.methods]
         for kind, strength in tables[0]:
             values = [f"{100 * t[kind, strength]:.1f}" for t in tables]
             table.add_row(category, kind, f"{strength:g}", *values)
-        means = [f"{100 * results.mean(method, [category]):.1f}" for method in METHODS]
+        means = [f"{100 * results.mean(method, [category]):.1f}" for method in results.methods]
         table.add_row(category, "mean", "", *means, style="bold", end_section=True)
     for kind in dict.fromkeys(kind for kind, _ in tables[0]):
-        row = [f"{100 * results.mean(method, categories, kind):.1f}" for method in METHODS]
+        row = [f"{100 * results.mean(method, categories, kind):.1f}" for method in results.methods]
         table.add_row("all", kind, "mean", *row)
-    means = [f"{100 * results.mean(method, categories):.1f}" for method in METHODS]
+    means = [f"{100 * results.mean(method, categories):.1f}" for method in results.methods]
     table.add_row("all", "mean", "", *means, style="bold")
+    console.print(table)
+
+
+def _print_pixels(results: Results, console: Console) -> None:
+    """A row per category, of the methods whose maps are known."""
+    table = Table("category", title="Pixel AUROC in %, first seed; 50 is chance")
+    values = {
+        (method, category): runs[0].evaluation.metrics["pixel_auroc"].value
+        for (method, category), runs in results.runs.items()
+        if "pixel_auroc" in runs[0].evaluation.metrics
+    }
+    methods = [m for m in results.methods if any(m == name for name, _ in values)]
+    for method in methods:
+        table.add_column(method, justify="right")
+    for category in results.data:
+        table.add_row(category, *(f"{100 * values[m, category]:.1f}" for m in methods))
+    means = [fmean(values[m, category] for category in results.data) for m in methods]
+    table.add_row("mean", *(f"{100 * mean:.1f}" for mean in means), style="bold")
     console.print(table)
 
 
@@ -193,6 +228,7 @@ def _compare(results: Results) -> Comparisons:
     return {
         pair: {scope: results.compare(*pair, chosen) for scope, chosen in scopes.items()}
         for pair in PAIRS
+        if set(pair) <= set(results.methods)
     }
 
 
@@ -215,13 +251,13 @@ def _write_json(
 ) -> None:
     rows = []
     for category in results.data:
-        tables = {method: results.table(method, category) for method in METHODS}
+        tables = {method: results.table(method, category) for method in results.methods}
         for kind, strength in tables[METHODS[0]]:
-            auroc = {method: tables[method][kind, strength] for method in METHODS}
+            auroc = {method: table[kind, strength] for method, table in tables.items()}
             rows.append({"category": category, "kind": kind, "strength": strength, "auroc": auroc})
     content = {
         **facts,
-        "mean_auroc": {method: results.mean(method, list(results.data)) for method in METHODS},
+        "mean_auroc": {m: results.mean(m, list(results.data)) for m in results.methods},
         "rows": rows,
         "comparisons": {
             f"{method} - {baseline} | {scope}": {

@@ -24,8 +24,11 @@ from ssad_models.cutpaste import inference
 from ssad_models.cutpaste.augment import Synthesis
 from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModule, feature_bank
 from ssad_models.cutpaste.network import CutPasteNet
+from ssad_models.cutpaste.recipe import Stage
 from ssad_models.data.builtin import CATEGORIES, test_set, train_images
+from ssad_models.demo.nsa import train_and_score
 from ssad_models.demo.results import (
+    NSA,
     PRETRAINED,
     SCRATCH,
     TRANSFER,
@@ -35,7 +38,6 @@ from ssad_models.demo.results import (
     publish,
 )
 from ssad_models.model_file import versions
-from ssad_models.recipe import Stage
 from ssad_models.trainer import fit_quietly
 
 
@@ -52,6 +54,7 @@ class Settings:
         train: Normal tiles to train on, per category.
         places: Places of the test strip; 4 normal and 35 defective tiles each.
         device: "cpu" or "cuda".
+        nsa_steps: Updates of NSA, per category; 0 to leave it out, as it takes an hour.
     """
 
     out: Path
@@ -62,6 +65,7 @@ class Settings:
     train: int = 128
     places: int = 8
     device: str = "cpu"
+    nsa_steps: int = 0
 
 
 @torch.no_grad()
@@ -116,6 +120,8 @@ def run(settings: Settings, console: Console) -> Results:
             _transfer(settings, results, category, pretrained, progress)
             for seed in settings.seeds[: settings.scratch_seeds]:
                 _from_scratch(settings, results, category, seed, progress)
+            if settings.nsa_steps:
+                _nsa(settings, results, category, progress)
     content = {
         "settings": {**asdict(settings), "out": str(settings.out)},
         "seconds": round(time.perf_counter() - started, 1),
@@ -239,6 +245,21 @@ def _from_scratch(
     detector = inference.fit(features, _proxy(network, bank))
     scores = inference.score(views(data.test.images), detector)
     results.add(SCRATCH, category, scores, seed=seed, losses=losses)
+
+
+def _nsa(settings: Settings, results: Results, category: str, progress: Progress) -> None:
+    """NSA from scratch, with the first seed."""
+    data, seed = results.data[category], settings.seeds[0]
+    task = progress.add_task(f"{category}: NSA from scratch", total=settings.nsa_steps)
+    found = train_and_score(
+        data.train,
+        data.test.images,
+        settings.nsa_steps,
+        seed,
+        settings.device,
+        partial(progress.advance, task),
+    )
+    results.add(NSA, category, found.scores, maps=found.maps, seed=seed, losses=found.losses)
 
 
 def _save_samples(data: dict[str, Data], path: Path) -> None:

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ops behind `ssad_kernels.labels`: what they accept and their kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import _backend, reference
+from ssad_kernels._errors import (
+    IMAGE_DTYPES,
+    check_device,
+    check_dtype,
+    check_images,
+    check_shape,
+    wording,
+)
+from ssad_kernels._op import define_op
+
+# The numbers are those of csrc/include/ssad/labels.h.
+KINDS: dict[str, int] = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3}
+MEDIAN_DTYPES = (torch.bool, torch.int16, torch.int32, *IMAGE_DTYPES)
+_ELEMENTS = {**_backend.NATIVE_DTYPES, torch.bool: 5, torch.int16: 6, torch.int32: 7}
+_RADII = range(1, 8)
+_SIZES = range(1, 16, 2)
+
+
+def check_size(op: str, size: int) -> None:
+    """Raise ValueError unless `size` is the side of a square window."""
+    if size not in _SIZES:
+        raise ValueError(wording(op, "size", "be odd and in 1...15", size))
+
+
+def _check_radius(op: str, radius: int) -> None:
+    if radius not in _RADII:
+        raise ValueError(wording(op, "radius", "be in 1...7", radius))
+
+
+def _check_median(images: Tensor, radius: int, is_square: bool, boxes: Tensor | None) -> None:
+    op = "median_filter"
+    check_images(op, images, dtypes=MEDIAN_DTYPES)
+    if not (is_square and radius == 0):
+        _check_radius(op, radius)
+    if boxes is not None:
+        check_dtype(op, "boxes", boxes, [torch.int64])
+        check_shape(op, "boxes", boxes, (images.shape[0], 4))
+        check_device(op, "boxes", boxes, images.device)
+
+
+def _check_mask(images: Tensor, low: float, high: float, is_otsu: bool, size: int) -> None:
+    check_images("object_mask", images)
+    check_size("object_mask", size)
+
+
+def _check_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> None:
+    op = "difference_label"
+    kind, steepness, midpoint, factor, _, size, radius = rest
+    rows = (steepness, midpoint, factor)
+    check_images(op, before, argument="before")
+    n, _, h, w = before.shape
+    check_dtype(op, "after", after, [before.dtype])
+    check_shape(op, "after", after, tuple(before.shape))
+    check_device(op, "after", after, before.device)
+    check_dtype(op, "region", region, [torch.bool])
+    check_shape(op, "region", region, (n, 1, h, w))
+    check_device(op, "region", region, before.device)
+    if kind not in KINDS:
+        raise ValueError(wording(op, "kind", f"be one of {', '.join(KINDS)}", repr(kind)))
+    for name, row in zip(("steepness", "midpoint", "factor"), rows, strict=True):
+        if row is not None:
+            check_shape(op, name, row, (n,))
+            check_device(op, name, row, before.device)
+    check_size(op, size)
+    _check_radius(op, radius)
+
+
+def _allocate_median(images: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(images, memory_format=torch.contiguous_format)
+
+
+def _allocate_mask(images: Tensor, *rest: Any) -> Tensor:
+    n, _, h, w = images.shape
+    return images.new_empty((n, 1, h, w), dtype=torch.bool)
+
+
+def _allocate_label(before: Tensor, *rest: Any) -> Tensor:
+    n, _, h, w = before.shape
+    return before.new_empty((n, 1, h, w), dtype=torch.float32)
+
+
+def _cpu_median(
+    images: Tensor, radius: int, is_square: bool, boxes: Tensor | None, out: Tensor
+) -> None:
+    boxes = None if boxes is None else boxes.contiguous()
+    _backend.native.median_filter(
+        images.data_ptr(),
+        _ELEMENTS[images.dtype],
+        images.shape,
+        images.stride(),
+        radius,
+        is_square,
+        0 if boxes is None else boxes.data_ptr(),
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _cpu_mask(
+    images: Tensor, low: float, high: float, is_otsu: bool, size: int, out: Tensor
+) -> None:
+    if images.dtype == torch.uint8:  # sums are integers
+        low, high = max(math.ceil(low), -1), min(math.floor(high), 2000)
+        low, high = min(low, 2000), max(high, -1)
+    _backend.native.object_mask(
+        images.data_ptr(),
+        _backend.NATIVE_DTYPES[images.dtype],
+        images.shape,
+        images.stride(),
+        low,
+        high,
+        is_otsu,
+        size,
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _cpu_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> None:
+    kind, *rows, threshold, size, radius, out = rest
+    if before.stride() != after.stride():
+        before, after = before.contiguous(), after.contiguous()
+    given = [None if row is None else row.contiguous() for row in rows]
+    views = (before, after, region)
+    _backend.native.difference_label(
+        [view.data_ptr() for view in views],
+        _backend.NATIVE_DTYPES[before.dtype],
+        before.shape,
+        [view.stride() for view in views],
+        KINDS[kind],
+        [0 if row is None else row.data_ptr() for row in given],
+        threshold,
+        size,
+        radius,
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _triton_median(*args: Any) -> None:
+    from ssad_kernels.triton.medians import launch_median  # Triton is slow to import, and optional
+
+    launch_median(*args)
+
+
+def _triton_mask(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_mask
+
+    launch_mask(*args)
+
+
+def _triton_label(*args: Any) -> None:
+    from ssad_kernels.triton.labels import launch_label
+
+    launch_label(*args)
+
+
+median_filter = define_op(
+    "median_filter(Tensor images, int radius, bool is_square, Tensor? boxes) -> Tensor",
+    check=_check_median,
+    allocate=_allocate_median,
+    cpu=_cpu_median,
+    triton=_triton_median,
+    reference=reference.labels.median_filter,
+)
+
+object_mask = define_op(
+    "object_mask(Tensor images, float low, float high, bool is_otsu, int size) -> Tensor",
+    check=_check_mask,
+    allocate=_allocate_mask,
+    cpu=_cpu_mask,
+    triton=_triton_mask,
+    reference=reference.labels.object_mask,
+)
+
+difference_label = define_op(
+    "difference_label(Tensor before, Tensor after, Tensor region, str kind, Tensor? steepness, "
+    "Tensor? midpoint, Tensor? factor, float threshold, int size, int radius) -> Tensor",
+    check=_check_label,
+    allocate=_allocate_label,
+    cpu=_cpu_label,
+    triton=_triton_label,
+    reference=reference.labels.difference_label,
+)

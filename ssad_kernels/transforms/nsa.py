@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Natural synthetic anomalies (NSA): patches of another image, blended in without a seam.
+
+Schlüter, Tan, Hou and Kainz, "Natural Synthetic Anomalies for Self-Supervised Anomaly Detection
+and Localization", ECCV 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssad_kernels._arrays import as_batch, plain
+from ssad_kernels._errors import check_device, check_dtype, check_images, check_tensor, wording
+from ssad_kernels._status import Status, is_applied
+from ssad_kernels.alpha_blending import alpha_blend_
+from ssad_kernels.blending import poisson_blend_
+from ssad_kernels.labels import difference_label, object_mask
+from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw, largest_patch, sample_nsa
+from ssad_kernels.random import STREAMS, philox
+from ssad_kernels.transforms._base import (
+    KeyedTransform,
+    Keys,
+    as_numbers,
+    check_choice,
+    check_count,
+    check_number,
+    check_probability,
+    check_range,
+)
+
+Gradient = Literal["source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform"]
+Label = Literal["logistic", "binary", "intensity", "factor"]
+
+_CODES = {"source": 0, "mixed": 1, "average": 2, "monochrome": 3, "scaled": 1}
+_GRADIENTS = (*_CODES, "mix", "swap", "uniform")
+_NO_CODE = -1  # a sample that `poisson_blend_` is to leave alone
+
+
+class Draw(NamedTuple):
+    """All that is random in an `NSA`, `FPI` or `PII`.
+
+    Attributes:
+        patches: where the patches come from and go to, see `NsaParams`.
+        gradient: (N,) int64, the code of `poisson_blend_`; without meaning where nothing is solved.
+    """
+
+    patches: NsaParams
+    gradient: Tensor
+
+
+class NSA(KeyedTransform):
+    """Blend patches of another image into each image, and label what changed.
+
+    Defaults are those of the released code for most classes of MVTec AD, with its slips mended (see
+    ``compat``); ``ssad_models`` has its table of all classes as a recipe.
+
+    Args:
+        height, width: bounds of a patch's half height and half width, in parts of the image's side.
+        size: law of the half sizes: "gamma", ``offset`` + Gamma(2, ``scale``) of the side, clipped
+            to the bounds; "uniform" between the bounds; "square", one uniform number for both; or
+            "cutpaste", `CutPaste`'s areas and aspects.
+        offset, scale: of the gamma law.
+        patches: largest number of patches; the first is always tried, each other with probability
+            one half.
+        resize: bounds of the factor by which a patch is resized, drawn from a normal distribution
+            about 1; None to keep it as it is.
+        spread: standard deviation of that factor.
+        shape: "rectangle", or "ellipses", the union of five.
+        shift: False to paste where it was cut.
+        core: centres of patches that are not shifted lie in this part of each axis.
+        source: "other" image, or the "same".
+        gradient: how a patch is blended: by `poisson_blend` with "source", "mixed", "average" or
+            "monochrome" gradients; with "mix", one of the first two by the toss of a coin; with
+            "scaled", mixed gradients, those of the patch times f and those of the image times
+            1 - f (PII). "uniform" takes f of the patch and 1 - f of the image (FPI); "swap" copies.
+        factor: range of f, one per sample.
+        background: what is no object: ``(grey, tolerance)`` in grey levels, or "otsu", see
+            `object_mask`. None: no objects, unless masks are given in the call.
+        object_share: with objects, the part of the patch that must be object, 0...1.
+        overlap: the part of the patch's object that must meet object where it goes, 0...1.
+        proposals: places that are tried for a patch before it is left out.
+        label: "logistic" of the change's intensity, "binary", "intensity" in grey levels, or
+            "factor", f where something changed; see `difference_label`.
+        steepness, midpoint: of the logistic label, per grey level and in grey levels.
+        tolerance: changes of at most so many grey levels are none.
+        bank: (M, C, H, W), images to cut patches from, of the size and dtype of the images; by
+            default the other images of the batch, where a batch of one has only itself.
+        region: of `poisson_blend`.
+        compat: "reference" gives back the released code's behaviour: patches resized within the
+            bounds of half sizes, seams as of ``cv2.seamlessClone``, odd widths one pixel to the
+            right, later patches overwriting the labels of earlier ones, mixtures rounded down. For
+            uint8 RGB images, or one channel.
+        p: probability with which a sample is changed at all.
+        inplace: write into the images given instead of into a copy.
+        return_status: also return what became of each sample, (N,) int8, see `Status`.
+        stream: give transforms of one class in one pipeline different numbers, 0...255.
+
+    Raises:
+        TypeError, ValueError: for an option out of range, or a bank that does not suit the images.
+
+    Call: ``transform(images, keys=None, *, bank=None, masks=None, bank_masks=None, params=None) ->
+        (images, labels[, status])``. Images and keys as in `CutPaste`; labels (N, 1, H, W),
+        (1, H, W) or (H, W, 1) float32. ``bank`` replaces that of the transform. ``masks``
+        (N, 1, H, W) bool, and ``bank_masks`` (M, 1, H, W), say what is object, instead of
+        ``background``. ``params`` replays what `make_params` gave. Where no patch fits (status
+        NO_PLACE), or the solver meets a value that is not finite, the image comes back as it was,
+        with a label of zeros.
+
+    Gradient: none. Determinism: the same keys give the same result in any batch and worker, if
+        there is a bank; without one the source depends on the batch.
+    """
+
+    _STREAM = "nsa"
+    _LABEL_SIZE = 5  # of the median that cleans the label
+
+    def __init__(
+        self,
+        height: Sequence[float] = (0.03, 0.40),
+        width: Sequence[float] = (0.03, 0.40),
+        *,
+        size: Literal["gamma", "uniform", "square", "cutpaste"] = "gamma",
+        offset: float = 0.03,
+        scale: float = 0.05,
+        patches: int = 3,
+        resize: Sequence[float] | None = (0.7, 1.3),
+        spread: float = 0.5,
+        shape: Literal["rectangle", "ellipses"] = "rectangle",
+        shift: bool = True,
+        core: float = 1.0,
+        source: Literal["other", "same"] = "other",
+        gradient: Gradient = "source",
+        factor: Sequence[float] = (0.05, 0.95),
+        background: Sequence[float] | Literal["otsu"] | None = None,
+        object_share: float = 0.7,
+        overlap: float = 0.25,
+        proposals: int = 64,
+        label: Label = "logistic",
+        steepness: float = 1 / 6,
+        midpoint: float = 15.0,
+        tolerance: float = 1.0,
+        bank: Tensor | None = None,
+        region: Literal["mask", "rect"] = "mask",
+        compat: Literal["reference"] | None = None,
+        p: float = 1.0,
+        inplace: bool = False,
+        return_status: bool = False,
+        stream: int = 0,
+    ) -> None:
+        op = type(self).__name__
+        super().__init__(self._STREAM, stream)
+        check_choice(op, "size", size, ("gamma", "uniform", "square", "cutpaste"))
+        check_choice(op, "shape", shape, ("rectangle", "ellipses"))
+        check_choice(op, "source", source, ("other", "same"))
+        check_choice(op, "gradient", gradient, _GRADIENTS)
+        check_choice(op, "label", label, ("logistic", "binary", "intensity", "factor"))
+        check_choice(op, "region", region, ("mask", "rect"))
+        check_choice(op, "compat", compat, (None, "reference"))
+        if compat is not None and gradient == "average":
+            raise ValueError(wording(op, "gradient", "not be average with compat", repr(gradient)))
+        self.law = NsaLaw(
+            p=check_probability(op, p),
+            height=check_range(op, "height", height, 0.0, 0.5),
+            width=check_range(op, "width", width, 0.0, 0.5),
+            size=size,
+            offset=check_number(op, "offset", offset, 0, 1),
+            scale=check_number(op, "scale", scale, 0, 1),
+            resize=None if resize is None else check_range(op, "resize", resize, 0.01, 100.0),
+            spread=check_number(op, "spread", spread, 0, 100),
+            patches=check_count(op, "patches", patches, MAX_PATCHES),
+            object_share=check_number(op, "object_share", object_share, 0, 1),
+            overlap=check_number(op, "overlap", overlap, 0, 1),
+            shift=shift,
+            same_source=source == "same",
+            core=check_number(op, "core", core, 0.01, 1),
+            shape=shape,
+            proposals=check_count(op, "proposals", proposals, MAX_PROPOSALS),
+            factor=check_range(op, "factor", factor, 0.0, 1.0),
+            is_reference=compat == "reference",
+        )
+        self.gradient, self.label = gradient, label
+        self.background = _background(op, background)
+        self.steepness, self.midpoint, self.tolerance = steepness, midpoint, tolerance
+        self.region, self.compat = region, compat
+        self.inplace, self.return_status = inplace, return_status
+        self.bank = self.bank_masks = None
+        if bank is not None:
+            check_tensor(op, "bank", bank)
+            check_images(op, bank, argument="bank")
+            self.bank = plain(bank)
+            self.bank_masks = self._objects(self.bank)
+
+    def forward(
+        self,
+        images: Any,
+        keys: Keys = None,
+        *,
+        bank: Tensor | None = None,
+        masks: Any = None,
+        bank_masks: Tensor | None = None,
+        params: Draw | None = None,
+    ) -> tuple[Any, ...]:
+        """See the class."""
+        op = type(self).__name__
+        batch, restore_images, restore_masks = as_batch(op, images)
+        check_images(op, batch, is_written=self.inplace)
+        bank, bank_masks = self._bank(op, batch, bank, bank_masks)
+        if masks is None:
+            masks = self._objects(batch)
+        else:
+            masks = torch.as_tensor(masks).reshape(-1, 1, *batch.shape[2:])
+        if bank is None:
+            bank_masks = masks
+        if params is None:
+            keys = self.keys_of(batch, keys)
+            params = self.make_params(keys, batch, bank=bank, masks=masks, bank_masks=bank_masks)
+        image, label, *status = self.apply_params(
+            batch, params, bank=bank, masks=masks, bank_masks=bank_masks
+        )
+        return (restore_images(image), restore_masks(label), *status)
+
+    def make_params(
+        self,
+        keys: Tensor,
+        images: Tensor,
+        *,
+        bank: Tensor | None = None,
+        masks: Tensor | None = None,
+        bank_masks: Tensor | None = None,
+    ) -> Draw:
+        """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
+        n, _, height, width = images.shape
+        patches = sample_nsa(
+            keys,
+            height,
+            width,
+            self.law,
+            stream=self.stream,
+            sources=None if bank is None else bank.shape[0],
+            source_masks=bank_masks,
+            target_masks=masks,
+        )
+        if self.gradient == "mix":
+            codes = philox(keys, self.stream + STREAMS["coin"], 1)[:, 0] >> 31
+        else:
+            code = _CODES.get(self.gradient, 0)
+            codes = torch.full((n,), code, dtype=torch.int64, device=images.device)
+        return Draw(patches, codes)
+
+    def apply_params(
+        self,
+        images: Tensor,
+        params: Draw,
+        *,
+        bank: Tensor | None = None,
+        masks: Tensor | None = None,
+        bank_masks: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Apply parameters to a batch (N, C, H, W); draws nothing."""
+        patches = params.patches
+        height, width = images.shape[2:]
+        regions, shapes = nsa_regions(
+            patches,
+            height,
+            width,
+            source_masks=bank_masks,
+            target_masks=masks,
+            side=largest_patch(self.law, height, width),
+            paste="label" if self.gradient in ("swap", "uniform") else "blend",
+            is_reference=self.law.is_reference,
+        )
+        before = images.clone() if self.inplace else images
+        out = images if self.inplace else images.clone()
+        sources = before if bank is None else bank
+        outcomes = []
+        for k in range(patches.apply.shape[1]):
+            mask = None if shapes is None else shapes[:, k]
+            outcomes.append(self._blend(out, sources, mask, params, k))
+        label = difference_label(
+            before,
+            out,
+            regions,
+            kind=self.label,
+            steepness=self.steepness,
+            midpoint=self.midpoint,
+            factor=patches.factor if self.label == "factor" else 1.0,
+            tolerance=self.tolerance,
+            size=self._LABEL_SIZE,
+        )
+        return (out, label, _status(patches, outcomes)) if self.return_status else (out, label)
+
+    def _bank(
+        self, op: str, images: Tensor, bank: Tensor | None, bank_masks: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The bank of a call and its objects; those of the transform if the call has none."""
+        if bank is None:
+            bank, own_masks = self.bank, self.bank_masks
+            bank_masks = own_masks if bank_masks is None else bank_masks
+        else:
+            check_tensor(op, "bank", bank)
+            check_images(op, bank, argument="bank")
+            bank = plain(bank)
+            bank_masks = self._objects(bank) if bank_masks is None else bank_masks
+        if bank is None:
+            return None, None
+        if self.law.same_source:
+            raise ValueError(wording(op, "bank", 'be None with source="same"', "a bank"))
+        if not len(bank):
+            raise ValueError(wording(op, "bank", "hold at least one image", tuple(bank.shape)))
+        check_dtype(op, "bank", bank, [images.dtype])
+        check_device(op, "bank", bank, images.device)
+        if bank.shape[1:] != images.shape[1:]:
+            must = f"have images like those to be changed, {tuple(images.shape[1:])}"
+            raise ValueError(wording(op, "bank", must, tuple(bank.shape[1:])))
+        return bank, bank_masks
+
+    def _objects(self, images: Tensor) -> Tensor | None:
+        return None if self.background is None else object_mask(images, self.background)
+
+    def _blend(
+        self, out: Tensor, sources: Tensor, mask: Tensor | None, params: Draw, k: int
+    ) -> Tensor:
+        """Blend patch k of each sample into it; their status."""
+        patches, codes = params
+        box, apply, f = patches.target_box[:, k], patches.apply[:, k], patches.factor
+        top_left, sizes = box[:, :2], box[:, 2:]
+        source: dict[str, Any] = {
+            "sizes": sizes,
+            "source_index": patches.source_index,
+            "source_box": patches.source_box[:, k],
+            "return_status": True,
+        }
+        status: Tensor
+        if self.gradient in ("swap", "uniform"):
+            alpha = apply.double() if self.gradient == "swap" else f * apply
+            compat = self.compat
+            _, status = alpha_blend_(
+                out, sources, mask, top_left, alpha=alpha, compat=compat, **source
+            )
+            return status
+        source["gradient"] = torch.where(apply, codes, _NO_CODE)
+        if self.compat == "reference":
+            # It centres a patch one pixel to the right of its label if the width is odd.
+            top_left = torch.stack([top_left[:, 0], top_left[:, 1] + sizes[:, 1] % 2], dim=1)
+            if self.gradient == "scaled":
+                mask = _grey_mask(mask, f, out.shape[2:])
+            _, status = poisson_blend_(out, sources, mask, top_left, compat="opencv", **source)
+            return status
+        if self.gradient == "scaled":
+            source |= {"source_gain": f, "target_gain": 1.0 - f}
+        _, status = poisson_blend_(out, sources, mask, top_left, region=self.region, **source)
+        return status
+
+
+def _status(patches: NsaParams, outcomes: list[Tensor]) -> Tensor:
+    """APPLIED if one patch was, else why the first one was not."""
+    was_applied = torch.zeros_like(patches.status, dtype=torch.bool)
+    why = patches.status
+    for tried, outcome in zip(patches.apply.unbind(1), outcomes, strict=True):
+        was_applied |= tried & is_applied(outcome)
+        why = torch.where(tried & (why == Status.APPLIED.value), outcome, why)
+    return torch.where(was_applied, Status.APPLIED.value, why)
+
+
+def _grey_mask(mask: Tensor | None, factor: Tensor, size: Sequence[int]) -> Tensor:
+    """A mask of uint8 whose grey is the factor, as the released code has it."""
+    grey = (factor * 255.0).ceil().to(torch.uint8)[:, None, None]
+    return grey.expand(-1, *size) if mask is None else grey * mask
+
+
+def _background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:
+    if value is None:
+        return None
+    if value == "otsu":
+        return "otsu"
+    pair = as_numbers(value)
+    if len(pair) != 2 or not pair[1] >= 0:
+        must = 'be (grey, tolerance) in grey levels, or "otsu"'
+        raise ValueError(wording(op, "background", must, repr(value)))
+    return pair[0], pair[1]
