@@ -375,3 +375,16 @@ def test_banks_that_do_not_suit(images, bank):
         NSA()(images, KEYS, bank=bank.float())
     with pytest.raises(TypeError, match="`target` must have dtype uint8"):
         NSA(compat="reference")(images.float(), KEYS)
+
+
+def test_the_bank_may_be_the_images_that_are_written(images: Tensor) -> None:
+    keys = make_keys(0, 0, torch.arange(6))
+    wanted = NSA(gradient="swap", patches=4)(images, keys, bank=images.clone())
+    got = NSA(gradient="swap", patches=4, inplace=True)(images, keys, bank=images)
+    assert all(same_bits(x, y) for x, y in zip(got, wanted, strict=True))
+
+
+def test_masks_of_another_shape_are_refused() -> None:
+    masks = torch.ones(2, 1, 40, 30, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"`masks` must have the images' size \(30, 40\), got"):
+        NSA()(make_images(2, 3, 30, 40), KEYS[:2], masks=masks)

@@ -18,6 +18,7 @@ from ssad_kernels._errors import check_device, check_dtype, check_images, check_
 from ssad_kernels._status import Status, is_applied
 from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.blending import poisson_blend_
+from ssad_kernels.blending_op import unshared
 from ssad_kernels.labels import difference_label, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw, largest_patch, sample_nsa
@@ -212,7 +213,12 @@ class NSA(KeyedTransform):
         if masks is None:
             masks = self._objects(batch)
         else:
-            masks = torch.as_tensor(masks).reshape(-1, 1, *batch.shape[2:])
+            masks = torch.as_tensor(masks)
+            size = tuple(batch.shape[2:])
+            if size not in (masks.shape[-2:], masks.shape[:-1]):
+                must = f"have the images' size {size}"
+                raise ValueError(wording(op, "masks", must, tuple(masks.shape)))
+            masks = masks.reshape(-1, 1, *size)
         if bank is None:
             bank_masks = masks
         if params is None:
@@ -275,7 +281,8 @@ class NSA(KeyedTransform):
         )
         before = images.clone() if self.inplace else images
         out = images if self.inplace else images.clone()
-        sources = before if bank is None else bank
+        # Later patches are cut from the bank as it was, also if it lies in the images' memory.
+        sources = before if bank is None else unshared(out, bank)
         outcomes = []
         for k in range(patches.apply.shape[1]):
             mask = None if shapes is None else shapes[:, k]
