@@ -162,7 +162,7 @@ def _paste(
     if np.count_nonzero(mask) < _FEWEST_PIXELS:
         return image
     try:
-        out = _blended(image, patch, mask, window, factor, settings.blend)
+        out = _blended(image, patch, mask, labelled, window, factor, settings.blend)
     except cv2.error:
         return image
     region[window] = labelled
@@ -239,6 +239,7 @@ def _blended(
     image: Pixels,
     patch: Pixels,
     mask: Pixels,
+    labelled: Mask,
     window: tuple[slice, slice],
     factor: float,
     blend: str,
@@ -247,7 +248,8 @@ def _blended(
     if blend in ("swap", "uniform"):
         share = 1.0 if blend == "swap" else factor
         out = image.copy()
-        out[window] = np.floor((1.0 - share) * image[window] + share * patch)
+        mixed = np.floor((1.0 - share) * image[window] + share * patch)
+        out[window] = np.where(labelled[..., None], mixed, image[window])
         return out
     h, w = patch.shape[:2]
     grey = int(np.ceil(255 * factor)) if blend == "interpolated" else 255

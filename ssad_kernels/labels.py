@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import labels_op
+from ssad_kernels._arrays import plain
 from ssad_kernels._errors import check_dtype, check_images, check_tensor, wording
 from ssad_kernels.labels_op import KINDS, check_size
 
@@ -126,7 +127,7 @@ def object_mask(
     check_tensor(op, "images", images)
     check_size(op, size)
     low, high = 0.0, 0.0
-    is_otsu = background == "otsu"
+    is_otsu = isinstance(background, str) and background == "otsu"
     if not is_otsu:
         must = 'be (grey, tolerance) or "otsu"'
         if not isinstance(background, tuple | list) or len(background) != 2:
@@ -219,9 +220,9 @@ def difference_label(
     check_images(op, before, argument="before")
     is_logistic, is_factor = kind == "logistic", kind == "factor"
     label: Tensor = labels_op.difference_label(
-        before.detach(),
-        after.detach(),
-        region,
+        plain(before.detach()),
+        plain(after.detach()),
+        plain(region),
         kind,
         _row(op, "steepness", steepness, before) if is_logistic else None,
         _row(op, "midpoint", midpoint, before) if is_logistic else None,
@@ -237,7 +238,7 @@ def _row(op: str, name: str, value: float | Tensor, images: Tensor) -> Tensor:
     """(N,) float32."""
     if isinstance(value, Tensor):
         check_dtype(op, name, value, [torch.float32, torch.float64])
-        return value.to(torch.float32)
+        return value.detach().to(torch.float32)
     if not math.isfinite(value):
         raise ValueError(wording(op, name, "be finite", value))
     return images.new_full((images.shape[0],), value, dtype=torch.float32)

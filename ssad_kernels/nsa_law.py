@@ -144,8 +144,8 @@ def sample_nsa(
     op = "sample_nsa"
     check_tensor(op, "keys", keys)
     check_mask_kinds(op, source_masks, target_masks)
-    if sources is not None and not sources >= 1:
-        raise ValueError(wording(op, "sources", "be at least 1, or None", sources))
+    if sources is not None and not 1 <= sources < 1 << 31:
+        raise ValueError(wording(op, "sources", "be in 1...2147483647, or None", sources))
     if sources is not None and law.same_source:
         raise ValueError(wording(op, "sources", "be None with a law of the same source", sources))
     count = -1 if sources is None else sources
@@ -246,7 +246,7 @@ def _axis(law: NsaLaw, size: int, shares: tuple[float, float], room: int) -> Axi
     else:
         high = min(high, room // 2)
         full = 2 * low, 2 * high
-    first = round((1.0 - law.core) / 2.0 * size)
+    first = min(round((1.0 - law.core) / 2.0 * size), (size - 1) // 2)
     if law.size != "square":
         first = max(first, low)
     return Axis(size, (low, high), full, (first, size - first))

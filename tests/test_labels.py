@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -296,3 +297,23 @@ def test_errors_of_labels(change, message):
     message = re.sub(r"Error (\w+) ", r"Error difference_label: `\1` ", message)
     arguments = {"before": IMAGES, "after": IMAGES, "region": REGION, **change}
     assert error(difference_label, **arguments) == message
+
+
+def test_numbers_of_labels_pass_no_gradient() -> None:
+    before, after, region = pair()
+    steepness = torch.ones(6, requires_grad=True)
+    assert not difference_label(before, after, region, steepness=steepness).requires_grad
+
+
+def test_a_background_that_is_an_array_is_refused() -> None:
+    with pytest.raises(TypeError, match="`background` must be"):
+        object_mask(make_images(1, 3, 8, 8), np.array([200.0, 20.0]))  # type: ignore[arg-type]
+
+
+def test_tv_tensors_of_two_kinds_have_a_label() -> None:
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors")
+    before, after, region = pair()
+    label = difference_label(
+        tv_tensors.Image(before), tv_tensors.Image(after), tv_tensors.Mask(region)
+    )
+    assert torch.equal(label, difference_label(before, after, region))

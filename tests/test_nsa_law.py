@@ -286,7 +286,7 @@ GOOD = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
         ({"keys": torch.zeros(2, 3)}, TypeError, "`keys` must have dtype int64, got float32"),
         ({"stream": -1}, ValueError, "`stream` must be in 0...65535, got -1"),
         ({"height": 0}, ValueError, "`height` must be in 1...16777215, got 0"),
-        ({"sources": 0}, ValueError, "`sources` must be at least 1, or None, got 0"),
+        ({"sources": 0}, ValueError, "`sources` must be in 1...2147483647, or None, got 0"),
         (
             {"source_masks": GOOD},
             ValueError,
@@ -381,3 +381,10 @@ def test_quantile_tables_are_those_of_scipy():
     spec.loader.exec_module(module)
     assert module.HOME.read_text() == module.text()
     assert max(module.errors().values()) < 1.5e-4
+
+
+@pytest.mark.parametrize("size", [32, 100])
+def test_the_smallest_core_has_a_centre(size: int) -> None:
+    law = NsaLaw(size="square", height=(0.2, 0.2), core=0.001, shift=False, patches=1)
+    params = sample_nsa(KEYS[:9], size, size, law, stream=0, sources=1)
+    assert params.status.tolist() == [Status.APPLIED.value] * 9

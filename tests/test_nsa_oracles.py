@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssad_kernels import NsaLaw, make_keys, nsa_regions, sample_nsa
+from ssad_kernels import NsaLaw, NsaParams, make_keys, nsa_regions, sample_nsa, use_backend
 from ssad_kernels.testing import NSA_LAWS, NSA_RECIPES, make_objects
 
 ALPHA = 1e-4
@@ -227,3 +227,18 @@ def test_regions_are_those_of_the_method(name, has_masks):
     assert total > 0
     # A cosine of 16 bits moves an ellipse by a pixel here and there.
     assert wrong <= (0.002 * total if law.shape == "ellipses" else 0)
+
+
+def test_no_patches_have_no_region() -> None:
+    none = torch.zeros(2, 0, 4, dtype=torch.int64)
+    index = torch.zeros(2, dtype=torch.int64)
+    ellipses = torch.zeros(2, 0, 0, 5, dtype=torch.float64)
+    params = NsaParams(
+        index, none, none, ellipses, none[:, :, 0].bool(), index.double(), index.to(torch.int8)
+    )
+    for backend in ("auto", "reference"):
+        with use_backend(backend):
+            region, masks = nsa_regions(params, 9, 8)
+        assert region.shape == (2, 1, 9, 8)
+        assert not region.any()
+        assert masks is None

@@ -42,7 +42,7 @@ def nsa_regions(
     n, patches = apply.shape
     region = torch.zeros((n, height, width), dtype=torch.bool, device=apply.device)
     source = target = None
-    is_known = torch.ones_like(apply[:, 0])
+    is_known = torch.ones((n,), dtype=torch.bool, device=apply.device)
     if source_masks is not None and target_masks is not None:
         target = target_masks[:, 0]
         images = source_masks.shape[0]

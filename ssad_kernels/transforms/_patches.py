@@ -49,7 +49,7 @@ def check_background(op: str, value: Any) -> tuple[float, float] | Literal["otsu
     """A background grey and a tolerance, "otsu", or None."""
     if value is None:
         return None
-    if value == "otsu":
+    if isinstance(value, str) and value == "otsu":
         return "otsu"
     pair = as_numbers(value)
     if len(pair) != 2 or not pair[1] >= 0:

@@ -23,6 +23,7 @@ from ssad_kernels._errors import (
 )
 from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.blending import poisson_blend_
+from ssad_kernels.blending_op import unshared
 from ssad_kernels.labels import difference_label, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw, largest_patch, sample_nsa
@@ -283,7 +284,8 @@ class NSA(KeyedTransform):
         )
         before = images.clone() if self.inplace else images
         out = images if self.inplace else images.clone()
-        sources = before if bank is None else bank
+        # Later patches are cut from the bank as it was, also if it lies in the images' memory.
+        sources = before if bank is None else unshared(out, bank)
         outcomes = []
         for k in range(patches.apply.shape[1]):
             mask = None if shapes is None else shapes[:, k]
