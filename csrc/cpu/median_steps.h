@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Printed by the program median_steps; do not edit.
+// Printed by tests/native/median_steps.cpp; do not edit.
 #pragma once
 
 #include <cstdint>

@@ -11,12 +11,20 @@
 
 namespace ssad::SSAD_LEVEL {
 
-// The network of one radius as straight code, which the compiler gives registers: what is neither
-// read from entries nor kept in one is not in memory, unless it must be spilled.
+// Sanitizers check code that is not optimised; copies of every step would take them minutes.
+#ifdef __OPTIMIZE__
+#define SSAD_STEP SSAD_INLINE
+#else
+#define SSAD_STEP inline
+#endif
+
+// The network of one radius as straight code: only entries and results are in memory, and the
+// compiler gives registers to what lies between. Tables serve the other radii, as straight code
+// for each would be the largest part of the library.
 
 constexpr int64_t kStraightRadius = steps::kRadius;
 
-// The first slots after those with which the rows' steps and the pair's steps begin and end.
+// The first slots after those with which the steps of rows and those of a pair begin and end.
 constexpr int64_t kRowMemory = steps::kEntrySlots + 2 * (2 * steps::kRadius + 1);
 constexpr int64_t kPairMemory = (2 * steps::kReach + 1) * steps::kEntrySlots + 2;
 
@@ -25,13 +33,13 @@ struct StraightRoom {
   char* base;
   Vector<T> own[steps::kWorkSlots];
 
-  SSAD_INLINE Vector<T> get(int64_t place) const {
+  SSAD_STEP Vector<T> get(int64_t place) const {
     const int64_t slot = place * kPlaceUnit / kSlotBytes;
     if (slot >= kMemory) return own[slot - kMemory];
     return load(reinterpret_cast<const T*>(base + place * kPlaceUnit));
   }
 
-  SSAD_INLINE void put(int64_t place, Vector<T> v) {
+  SSAD_STEP void put(int64_t place, Vector<T> v) {
     const int64_t slot = place * kPlaceUnit / kSlotBytes;
     if (slot >= kMemory) {
       own[slot - kMemory] = v;
@@ -40,7 +48,7 @@ struct StraightRoom {
     }
   }
 
-  SSAD_INLINE void take(const MedianStep& step) {
+  SSAD_STEP void take(const MedianStep& step) {
     const Vector<T> a = get(step.a), b = get(step.b);
     put(step.low, a < b ? a : b);
     put(step.high, a < b ? b : a);
@@ -60,7 +68,8 @@ SSAD_INLINE void run_straight(const MedianStep (&all)[kCount], char* base,
 
 template <class T>
 __attribute__((noinline)) void run_straight_row(char* base) {
-  run_straight<T, kRowMemory>(steps::kRow, base, std::make_index_sequence<std::size(steps::kRow)>());
+  run_straight<T, kRowMemory>(steps::kRow, base,
+                              std::make_index_sequence<std::size(steps::kRow)>());
 }
 
 template <class T>
@@ -68,5 +77,7 @@ __attribute__((noinline)) void run_straight_pair(char* base) {
   run_straight<T, kPairMemory>(steps::kPair, base,
                                std::make_index_sequence<std::size(steps::kPair)>());
 }
+
+#undef SSAD_STEP
 
 }  // namespace ssad::SSAD_LEVEL
