@@ -140,10 +140,9 @@ void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8
     float levels[kWidth];
     for (int64_t k = 0; k < kWidth; ++k) levels[k] = static_cast<float>(medians[k]) / unit;
     if (is_logistic) {
-      for (int64_t k = 0; k < kWidth; ++k) {
-        const float y_ = sigmoid(steepness * (levels[k] - midpoint));
-        levels[k] = is_set[k] != 0 ? y_ : 0.0f;
-      }
+      // Two loops: in one, compilers branch on the label instead of taking vectors.
+      for (int64_t k = 0; k < kWidth; ++k) levels[k] = sigmoid(steepness * (levels[k] - midpoint));
+      for (int64_t k = 0; k < kWidth; ++k) levels[k] = is_set[k] != 0 ? levels[k] : 0.0f;
     }
     std::memcpy(sample.out + y * w + x, levels, static_cast<size_t>(count) * sizeof(float));
   };

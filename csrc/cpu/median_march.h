@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "median_network.h"
+#include "median_straight.h"
 #include "simd.h"
 
 namespace ssad::SSAD_LEVEL {
@@ -81,7 +82,11 @@ class March {
       make_entry();
     }
     char* base = entry(oldest);
-    run_steps<T>(network_.pair_steps, network_.pair_count, base);
+    if (network_.radius == kStraightRadius) {
+      run_straight_pair<T>(base);
+    } else {
+      run_steps<T>(network_.pair_steps, network_.pair_count, base);
+    }
     *upper = reinterpret_cast<const T*>(base + network_.result_slot[0] * kSlotBytes);
     *lower = reinterpret_cast<const T*>(base + network_.result_slot[1] * kSlotBytes);
   }
@@ -102,7 +107,11 @@ class March {
         std::memcpy(slot, pixels + x, kSlotBytes);
       }
     }
-    run_steps<T>(network_.row_steps, network_.row_count, base);
+    if (network_.radius == kStraightRadius) {
+      run_straight_row<T>(base);
+    } else {
+      run_steps<T>(network_.row_steps, network_.row_count, base);
+    }
   }
 
   const MedianNetwork& network_;

@@ -21,7 +21,7 @@ using Run = std::vector<int64_t>;  // values in ascending order, by their number
 // A network in the making: exchanges of values, each of which is written once.
 class Builder {
  public:
-  explicit Builder(int64_t first_free) : first_free_(first_free) {}
+  Builder(int64_t first_free, MedianOrder order) : first_free_(first_free), order_(order) {}
 
   int64_t input(int64_t slot) {
     slots_.push_back(slot);
@@ -77,7 +77,7 @@ class Builder {
   // Leaves out what no output needs and finds a slot for everything else; returns the first slot
   // after all of them.
   int64_t finish(std::vector<MedianStep>* steps) {
-    order_by_depth();
+    if (order_ == MedianOrder::kByDepth) order_by_depth();
     std::vector<int64_t> last(slots_.size(), -1);
     const auto count = static_cast<int64_t>(exchanges_.size());
     for (const int64_t value : outputs_) last[value] = count;
@@ -125,7 +125,6 @@ class Builder {
     int64_t a, b, low, high;
   };
 
-  // Neighbouring steps are then seldom about the same values, and a processor can overlap them.
   void order_by_depth() {
     std::vector<int64_t> depth(slots_.size(), 0);
     for (const Exchange& step : exchanges_) {
@@ -149,6 +148,7 @@ class Builder {
   }
 
   int64_t first_free_;
+  MedianOrder order_;
   std::vector<int64_t> slots_;  // of each value; -1 where it is not decided
   std::vector<Exchange> exchanges_;
   std::vector<int64_t> outputs_;
@@ -174,8 +174,9 @@ struct Plan {
   std::vector<MedianStep> row_steps, pair_steps;
   Entry entry;
   int64_t radius;
+  MedianOrder order;
 
-  explicit Plan(int64_t radius_) : radius(radius_) {
+  Plan(int64_t radius_, MedianOrder order_) : radius(radius_), order(order_) {
     network.radius = radius;
     network.reach = (radius + 1) / 2;
     plan_rows();
@@ -200,7 +201,7 @@ struct Plan {
       const int64_t pixels = entry.slots;
       entry = Entry();
       row_steps.clear();
-      Builder builder(pixels + 2 * side);
+      Builder builder(pixels + 2 * side, order);
       std::vector<Run> runs[2];  // of row 0 and 1, by how far they reach
       const auto keep = [&](const Run& run) {
         const auto at = entry.take(run.size());
@@ -241,7 +242,7 @@ struct Plan {
 
   void plan_pair() {
     const int64_t work = (2 * network.reach + 1) * entry.slots;
-    Builder builder(work + 2);
+    Builder builder(work + 2, order);
     const auto fetched = [&](int64_t j, std::pair<int64_t, int64_t> at) {
       Run run;
       const int64_t start = (j + network.reach) * entry.slots + at.first;
@@ -298,11 +299,12 @@ struct Plan {
 
 }  // namespace
 
-const MedianNetwork& median_network(int64_t radius) {
-  static std::once_flag once[kLargestRadius + 1];
-  static const Plan* plans[kLargestRadius + 1];  // for as long as the process lives
-  std::call_once(once[radius], [&] { plans[radius] = new Plan(radius); });
-  return plans[radius]->network;
+const MedianNetwork& median_network(int64_t radius, MedianOrder order) {
+  static std::once_flag once[2][kLargestRadius + 1];
+  static const Plan* plans[2][kLargestRadius + 1];  // for as long as the process lives
+  const auto which = static_cast<size_t>(order);
+  std::call_once(once[which][radius], [&] { plans[which][radius] = new Plan(radius, order); });
+  return plans[which][radius]->network;
 }
 
 }  // namespace ssad

@@ -32,8 +32,10 @@ struct MedianNetwork {
   int64_t result_slot[2];  // from the same base
 };
 
-// For radius 1 ... 7.
-const MedianNetwork& median_network(int64_t radius);
+// For radius 1 ... 7. Either order gives the same medians. By depth, neighbouring steps are seldom
+// about the same values; as built, few values are waiting at a time.
+enum class MedianOrder { kByDepth, kAsBuilt };
+const MedianNetwork& median_network(int64_t radius, MedianOrder order = MedianOrder::kByDepth);
 
 // The largest |y| of the disk's pixels in column x, or the other way round; -1 beyond the disk.
 static inline int64_t disk_reach(int64_t radius, int64_t x) {
