@@ -73,8 +73,8 @@ lane-suite: $(STAMPS)/installed $(STAMPS)/tools
 # Gradients are made of the same ops, and would take the reference minutes.
 lane-reference: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_TEST_BACKEND=reference $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) -k "not test_gradients" \
-	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py \
-	  tests/test_labels*.py tests/test_nsa*.py tests/test_poisson*.py tests/test_random.py tests/test_transforms*.py
+	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py tests/test_labels*.py \
+	  tests/test_poisson*.py tests/test_random.py tests/test_transforms.py tests/test_transforms_baselines.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests/triton
