@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <utility>
 
 #include "median_steps.h"
@@ -69,13 +68,13 @@ SSAD_INLINE void run_straight(const MedianStep (&all)[kCount], char* base,
 template <class T>
 __attribute__((noinline)) void run_straight_row(char* base) {
   run_straight<T, kRowMemory>(steps::kRow, base,
-                              std::make_index_sequence<std::size(steps::kRow)>());
+                              std::make_index_sequence<sizeof steps::kRow / sizeof *steps::kRow>());
 }
 
 template <class T>
 __attribute__((noinline)) void run_straight_pair(char* base) {
-  run_straight<T, kPairMemory>(steps::kPair, base,
-                               std::make_index_sequence<std::size(steps::kPair)>());
+  run_straight<T, kPairMemory>(
+      steps::kPair, base, std::make_index_sequence<sizeof steps::kPair / sizeof *steps::kPair>());
 }
 
 #undef SSAD_STEP

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -29,11 +29,20 @@ def mask_batch(op: str, masks: Any, images: Tensor) -> Tensor:
     return batch
 
 
-def status_of(patches: NsaParams, outcomes: list[Tensor]) -> Tensor:
-    """APPLIED if one patch was, else why the first one was not."""
+def numbers_in_use(patches: NsaParams) -> Iterable[int]:
+    """The numbers of patches that a sample has: on a CPU, where to look is cheaper than to try."""
+    apply = patches.apply
+    if apply.device.type != "cpu" or torch.compiler.is_compiling():
+        return range(apply.shape[1])
+    return [k for k, is_used in enumerate(apply.any(0).tolist()) if is_used]
+
+
+def status_of(patches: NsaParams, outcomes: dict[int, Tensor]) -> Tensor:
+    """APPLIED if one patch was, else why the first one was not; ``outcomes`` by patch."""
     was_applied = torch.zeros_like(patches.status, dtype=torch.bool)
     why = patches.status
-    for tried, outcome in zip(patches.apply.unbind(1), outcomes, strict=True):
+    for k, outcome in outcomes.items():
+        tried = patches.apply[:, k]
         was_applied |= tried & is_applied(outcome)
         why = torch.where(tried & (why == Status.APPLIED.value), outcome, why)
     return torch.where(was_applied, Status.APPLIED.value, why)

@@ -37,7 +37,13 @@ from ssad_kernels.transforms._base import (
     check_probability,
     check_range,
 )
-from ssad_kernels.transforms._patches import check_background, grey_mask, mask_batch, status_of
+from ssad_kernels.transforms._patches import (
+    check_background,
+    grey_mask,
+    mask_batch,
+    numbers_in_use,
+    status_of,
+)
 
 Gradient = Literal["source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform"]
 Label = Literal["logistic", "binary", "intensity", "factor"]
@@ -286,10 +292,10 @@ class NSA(KeyedTransform):
         out = images if self.inplace else images.clone()
         # Later patches are cut from the bank as it was, also if it lies in the images' memory.
         sources = before if bank is None else unshared(out, bank)
-        outcomes = []
-        for k in range(patches.apply.shape[1]):
+        outcomes = {}
+        for k in numbers_in_use(patches):
             mask = None if shapes is None else shapes[:, k]
-            outcomes.append(self._blend(out, sources, mask, params, k))
+            outcomes[k] = self._blend(out, sources, mask, params, k)
         label = difference_label(
             before,
             out,
