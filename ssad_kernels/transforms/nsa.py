@@ -84,7 +84,7 @@ class NSA(KeyedTransform):
         spread: standard deviation of that factor.
         shape: "rectangle", or "ellipses", the union of five.
         shift: False to paste where it was cut.
-        core: centres of patches that are not shifted lie in this part of each axis.
+        core: what is cut has its centre in this part of each axis; not with "cutpaste".
         source: "other" image, or the "same".
         gradient: how a patch is blended: by `poisson_blend` with "source", "mixed", "average" or
             "monochrome" gradients; with "mix", one of the first two by the toss of a coin; with

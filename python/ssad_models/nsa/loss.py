@@ -20,7 +20,7 @@ def map_loss(
         labels: (N, 1, H, W) in 0..1, or in grey levels.
         intensity: Whether labels are in grey levels: then the squared error of the map counts,
             otherwise cross-entropy. From a sigmoid it does not come beyond 1; NSA's authors' code
-            has it so in four of five runs (T4).
+            has it so in four of five runs.
 
     Returns:
         () float.

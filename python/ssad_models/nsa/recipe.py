@@ -185,7 +185,7 @@ class NsaRecipe(Recipe):
             )
             raise RecipeError(msg)
         own = super().for_category(category)
-        # Trained and tested at one scale; the authors' code trains on larger textures (T6).
+        # Trained and tested at one scale; the authors' code trains on larger textures.
         same = own.compat is None and own.train_size is not None
         size, train_size = (own.loading_size, None) if same else (own.size, own.train_size)
         return dataclasses.replace(own, size=size, train_size=train_size, any_category=True)
