@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ def configure(folder: Path, *options: str) -> list[str]:
 
 def sanitizers() -> None:
     """Build and run the core's test program under each group of sanitizers."""
-    every = ("baseline", "avx2", "avx512", "")
+    every = ("baseline", "avx2", "avx512")
     # Threads share the work in the same way at every level.
     for group, levels in {"address,undefined": every, "thread": every[:1]}.items():
         folder = BUILD / f"sanitize-{group.replace(',', '-')}"
@@ -47,13 +48,17 @@ def sanitizers() -> None:
         )
         subprocess.run(build, check=True)
         subprocess.run([folder / "median_steps"], check=True, stdout=subprocess.DEVNULL)
-        for level in levels:
+
+        def run(level: str, program: Path = folder / "core_test") -> int:
             environment = {**os.environ, "SSAD_CPU_LEVEL": level}
-            done = subprocess.run([folder / "core_test"], env=environment, check=False)
-            if done.returncode == 2:
-                print(f"{group}: this processor has no {level}")
-            elif done.returncode:
-                sys.exit(f"{group}: failed at level {level or 'default'}")
+            return subprocess.run([program], env=environment, check=False).returncode
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for level, code in zip(levels, pool.map(run, levels), strict=True):
+                if code == 2:
+                    print(f"{group}: this processor has no {level}")
+                elif code:
+                    sys.exit(f"{group}: failed at level {level}")
 
 
 def cuda_emulated() -> None:

@@ -278,7 +278,7 @@ int main() {
       return 1;
     }
   }
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 30; ++round) {
     if (!check_medians(random) || !check_labels(random) || !check_nsa(random)) {
       std::printf("wrong: medians, labels or regions, round %d\n", round);
       return 1;
