@@ -8,10 +8,10 @@ CPU_VENV := .venv-cpu
 CPU_TORCH := 2.13.0
 BIN := $(VENV)/bin
 STAMPS := .stamps
-PYTEST := SSAD_REQUIRE_NATIVE=1 $(BIN)/pytest
+ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
+PYTEST := $(ONE_THREAD) $(BIN)/pytest
 # Whole files to processes of one thread each: two cores halve the time.
 PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
-ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
 .PHONY: demo demo-full test lint bench stress wheel clean \
@@ -21,7 +21,7 @@ SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
 
-# With NSA, which learns a whole network: about an hour more.
+# With NSA, which learns a whole network: 600 steps of about a second for each category.
 demo-full: $(STAMPS)/installed
 	$(BIN)/ssadk demo --full --out out/demo-full
 
@@ -68,16 +68,17 @@ lane-lint: $(STAMPS)/tools
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.h' 'tests/*.cpp' 'tests/*.h')
 
 lane-suite: $(STAMPS)/installed $(STAMPS)/tools
-	$(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests
+	$(PYTEST) $(PARALLEL) tests
 
-# Gradients are made of the same ops, and would take the reference minutes.
+# Left out for the minutes that they would take: gradients, which are made of the same ops, and the
+# draws of NSA, of which the suite compares kernel and reference bit by bit.
 lane-reference: $(STAMPS)/installed $(STAMPS)/tools
-	SSAD_TEST_BACKEND=reference $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) -k "not test_gradients" \
+	SSAD_TEST_BACKEND=reference $(PYTEST) $(PARALLEL) -k "not test_gradients" \
 	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py tests/test_labels*.py \
 	  tests/test_poisson*.py tests/test_random.py tests/test_transforms.py tests/test_transforms_baselines.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
-	TRITON_INTERPRET=1 $(ONE_THREAD) $(BIN)/pytest $(PARALLEL) tests/triton
+	TRITON_INTERPRET=1 $(PYTEST) $(PARALLEL) tests/triton
 
 # The same wheel file under another torch, without torchvision and triton.
 lane-cpu-torch: $(STAMPS)/cpu-torch
@@ -101,9 +102,9 @@ lane-demo: $(STAMPS)/installed
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
-	-OMP_NUM_THREADS=1 $(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_labels*.py \
+	-$(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_labels*.py \
 	  tests/test_nsa*.py tests/test_poisson*.py tests/test_scoring.py --junitxml=build/bench/tests.xml
-	OMP_NUM_THREADS=1 $(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_labels.py \
+	$(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_labels.py \
 	  benchmarks/bench_nsa.py benchmarks/bench_poisson.py benchmarks/bench_scoring.py benchmarks/bench_feeding.py \
 	  --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml

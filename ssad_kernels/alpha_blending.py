@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import _backend, reference
-from ssad_kernels._arrays import plain
 from ssad_kernels._errors import FLOATS, check_dtype, check_tensor, wording
 from ssad_kernels._op import define_op
 from ssad_kernels._status import raise_for_status
-from ssad_kernels.blending_op import MASK_KINDS, ROWS, check_patches, check_row, unshared
+from ssad_kernels.blending_op import MASK_KINDS, check_patches, check_row, patch_tensors, unshared
 
 _ALPHA: tuple[str, torch.dtype, tuple[int, ...]] = ("alpha", torch.float64, ())
 
@@ -165,17 +164,7 @@ def _arguments(
     compat: str | None,
 ) -> tuple[Any, ...]:
     """The arguments of the op: numbers become rows."""
-    named: list[tuple[str, Any]] = [("target", target), ("source", source)]
-    named += [(row[0], value) for row, value in zip(ROWS, places, strict=False)]
-    for name, value in (*named, ("mask", mask)):
-        if value is not None or name in ("target", "source", "top_left"):
-            check_tensor(op, name, value)
-    # Kinds of tv_tensors cannot be mixed in an op.
-    target, source = plain(target), plain(source)
-    if mask is not None:
-        mask = plain(mask)
-        mask = mask.squeeze(1) if mask.dim() == 4 and mask.shape[1] == 1 else mask
-        mask = mask.float() if mask.is_floating_point() else mask
+    target, source, mask = patch_tensors(op, target, source, mask, places)
     row: Tensor | None = None
     if not isinstance(alpha, (int, float)):
         check_tensor(op, "alpha", alpha)

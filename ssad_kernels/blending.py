@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import blending_op
-from ssad_kernels._arrays import plain
 from ssad_kernels._errors import FLOATS, check_dtype, check_tensor, wording
 from ssad_kernels._status import raise_for_status
 from ssad_kernels.poisson import MAX_ITERATIONS, SOLVERS, TOLERANCES, Solver, check_stop
@@ -221,14 +220,7 @@ def _arguments(
     compat: str | None,
 ) -> tuple[Any, ...]:
     """The arguments of the op: names and numbers become rows, and defaults are filled in."""
-    named: list[tuple[str, Any]] = [("target", target), ("source", source)]
-    named += [(row[0], value) for row, value in zip(blending_op.ROWS, places, strict=False)]
-    for name, value in (*named, ("mask", mask)):
-        if value is not None or name in ("target", "source", "top_left"):
-            check_tensor(op, name, value)
-    # Kinds of tv_tensors cannot be mixed in an op.
-    target, source = plain(target), plain(source)
-    mask = None if mask is None else plain(mask)
+    target, source, mask = blending_op.patch_tensors(op, target, source, mask, places)
     n, device = target.shape[0] if target.dim() else 0, target.device
 
     name_of_gradient = gradient if isinstance(gradient, str) else "source"
@@ -245,9 +237,6 @@ def _arguments(
     if target.dtype == torch.uint8:
         tol *= _LEVELS
 
-    if mask is not None:
-        mask = mask.squeeze(1) if mask.dim() == 4 and mask.shape[1] == 1 else mask
-        mask = mask.float() if mask.is_floating_point() else mask
     if isinstance(gradient, str):
         code = _GRADIENTS.index(gradient)
         gradient = torch.full((n,), code, dtype=torch.int64, device=device)

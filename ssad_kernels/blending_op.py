@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import _backend, reference
-from ssad_kernels._errors import check_device, check_dtype, check_images, check_shape, wording
+from ssad_kernels._arrays import plain
+from ssad_kernels._errors import (
+    check_device,
+    check_dtype,
+    check_images,
+    check_shape,
+    check_tensor,
+    wording,
+)
 from ssad_kernels._op import define_op
 from ssad_kernels._status import is_applied
 from ssad_kernels.poisson import BACKWARD_RTOL, SOLVERS, check_stop, poisson_solve
@@ -100,6 +108,28 @@ def _check(
     if solver == "sine" and region == "mask" and mask is not None:
         raise ValueError(wording(op, "solver", "not be sine for a mask of any shape", solver))
     check_stop(op, tol, rtol, max_iterations)
+
+
+def patch_tensors(
+    op: str,
+    target: Tensor,
+    source: Tensor,
+    mask: Tensor | None,
+    places: tuple[Tensor | None, ...],
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Target, source and mask as ops on patches take them, once all are known to be tensors."""
+    named: list[tuple[str, Any]] = [("target", target), ("source", source), ("mask", mask)]
+    named += [(row[0], value) for row, value in zip(ROWS, places, strict=False)]
+    for name, value in named:
+        if value is not None or name in ("target", "source", "top_left"):
+            check_tensor(op, name, value)
+    # Kinds of tv_tensors cannot be mixed in an op.
+    target, source = plain(target), plain(source)
+    if mask is not None:
+        mask = plain(mask)
+        mask = mask.squeeze(1) if mask.dim() == 4 and mask.shape[1] == 1 else mask
+        mask = mask.float() if mask.is_floating_point() else mask
+    return target, source, mask
 
 
 def _allocate(target: Tensor, *_: Any) -> Tensor:

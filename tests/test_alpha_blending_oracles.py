@@ -12,11 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssad_kernels import _backend, alpha_blend, use_backend
+from ssad_kernels import alpha_blend, use_backend
 from ssad_kernels._errors import IMAGE_DTYPES
 from ssad_kernels.testing import make_blend, make_images, same_bits, tolerance
-
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def mixed_by_numpy(
@@ -100,7 +98,7 @@ def test_the_released_code_resizes_to_whole_levels():
     assert torch.equal(mixed[window].int(), halves)
 
 
-@needs_native
+@pytest.mark.native
 def test_any_number_of_threads():
     problem = make_blend(n=12)
     problem["target"] = make_images(12, 3, 256, 256)
@@ -126,7 +124,7 @@ torch.save(found, PATH)
 """
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_instruction_sets_agree(level: str, at_level: Callable[[str, str], Any]):
     for found, expected in zip(at_level(_LEVEL, level), at_level(_LEVEL, "baseline"), strict=True):

@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssad_kernels import _backend, difference_label, median_filter, object_mask, use_backend
+from ssad_kernels import difference_label, median_filter, object_mask, use_backend
 from ssad_kernels.testing import LAYOUTS, MASKS, make_images, make_mask, with_layout
 
 NAN = float("nan")
-needs_native = pytest.mark.skipif(_backend.native is None, reason=_backend.native_reason)
 
 
 def pair(n: int = 6, h: int = 40, w: int = 70, dtype: torch.dtype = torch.uint8) -> list[Tensor]:
@@ -125,7 +124,7 @@ torch.save(found, PATH)
 """
 
 
-@needs_native
+@pytest.mark.native
 @pytest.mark.parametrize("level", ["avx2", "avx512"])
 def test_any_instruction_set_gives_the_same_bits(level: str, at_level: Callable[[str, str], Any]):
     for got, want in zip(at_level(_LEVELS, level), at_level(_LEVELS, "baseline"), strict=True):

@@ -222,7 +222,6 @@ class NSA(KeyedTransform):
         """See the class."""
         op = type(self).__name__
         batch, restore_images, restore_masks = as_batch(op, images)
-        check_images(op, batch, is_written=self.inplace)
         has_bank = bank is not None or self.bank is not None or params is not None
         if images.ndim == 3 and not has_bank and not self.law.same_source:
             must = 'be given for a single image, which has no other one (or source="same")'
@@ -230,10 +229,8 @@ class NSA(KeyedTransform):
         bank, masks, bank_masks = self._sources(batch, bank, masks, bank_masks)
         if params is None:
             keys = self.keys_of(batch, keys)
-            params = self.make_params(keys, batch, bank=bank, masks=masks, bank_masks=bank_masks)
-        image, label, *status = self.apply_params(
-            batch, params, bank=bank, masks=masks, bank_masks=bank_masks
-        )
+            params = self._draw(keys, batch, bank, masks, bank_masks)
+        image, label, *status = self._augment(batch, params, bank, masks, bank_masks)
         return (restore_images(image), restore_masks(label), *status)
 
     def make_params(
@@ -246,7 +243,16 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> Draw:
         """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
-        bank, masks, bank_masks = self._sources(images, bank, masks, bank_masks)
+        return self._draw(keys, images, *self._sources(images, bank, masks, bank_masks))
+
+    def _draw(
+        self,
+        keys: Tensor,
+        images: Tensor,
+        bank: Tensor | None,
+        masks: Tensor | None,
+        bank_masks: Tensor | None,
+    ) -> Draw:
         n, _, height, width = images.shape
         patches = sample_nsa(
             keys,
@@ -275,7 +281,16 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
-        bank, masks, bank_masks = self._sources(images, bank, masks, bank_masks)
+        return self._augment(images, params, *self._sources(images, bank, masks, bank_masks))
+
+    def _augment(
+        self,
+        images: Tensor,
+        params: Draw,
+        bank: Tensor | None,
+        masks: Tensor | None,
+        bank_masks: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         patches = params.patches
         height, width = images.shape[2:]
         regions, shapes = nsa_regions(
@@ -314,7 +329,7 @@ class NSA(KeyedTransform):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Bank, objects and the bank's objects of a call, with the transform's own as defaults."""
         op = type(self).__name__
-        check_images(op, images)
+        check_images(op, images, is_written=self.inplace)
         if self.compat is not None:
             check_dtype(op, "images", images, [torch.uint8])
         has_masks = masks is not None

@@ -24,7 +24,7 @@ def demo(
     ] = 60,
     full: Annotated[
         bool,
-        typer.Option("--full", help="NSA, too: about an hour more on a CPU."),
+        typer.Option("--full", help="NSA, too: some ten minutes more per category on a CPU."),
     ] = False,
     device: Device = "auto",
     quick: Annotated[

@@ -54,7 +54,7 @@ class Settings:
         train: Normal tiles to train on, per category.
         places: Places of the test strip; 4 normal and 35 defective tiles each.
         device: "cpu" or "cuda".
-        nsa_steps: Updates of NSA, per category; 0 to leave it out, as it takes an hour.
+        nsa_steps: Updates of NSA, per category; 600 take some ten minutes; 0 to leave it out.
     """
 
     out: Path
