@@ -106,7 +106,7 @@ def _run(category: str, variant: str, seed: int, steps: int, places: int) -> dic
     tiles = test.images.expand(-1, 3, -1, -1).split(16)
     parts = [detector.score_and_heat(part) for part in tiles]
     scores, maps = (torch.cat(each) for each in zip(*parts, strict=True))
-    metrics = evaluate(scores, test, maps=maps).metrics
+    metrics = evaluate(test, scores, maps).metrics
     return {
         "category": category,
         "variant": variant,
