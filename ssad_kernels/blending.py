@@ -229,13 +229,9 @@ def _arguments(
         region = "opencv"
     if solver == "auto":
         solver = "multigrid" if region == "mask" and mask is not None else "sine"
-    if tol is None:
-        tol, rtol = TOLERANCES[torch.float64 if target.dtype == torch.float64 else torch.float32]
-    else:
+    if tol is not None:
         check_stop(op, tol, 0.0, 1)  # before it changes its unit
-        tol, rtol = tol / _LEVELS, 0.0
-    if target.dtype == torch.uint8:
-        tol *= _LEVELS
+    tol, rtol = stop_of(target.dtype, tol)
 
     if isinstance(gradient, str):
         code = _GRADIENTS.index(gradient)
@@ -255,6 +251,15 @@ def _arguments(
     # A sample that the sine transform does not serve is solved by multigrid.
     steps = MAX_ITERATIONS.get(solver, MAX_ITERATIONS["multigrid"])
     return target, source, mask, *rows, region, solver, float(tol), rtol, steps
+
+
+def stop_of(dtype: torch.dtype, tol: float | None = None) -> tuple[float, float]:
+    """Where to stop, absolute in the unit of images of ``dtype`` and relative; from grey levels."""
+    if tol is None:
+        tol, rtol = TOLERANCES[torch.float64 if dtype == torch.float64 else torch.float32]
+    else:
+        tol, rtol = tol / _LEVELS, 0.0
+    return (tol * _LEVELS if dtype == torch.uint8 else tol), rtol
 
 
 def _check_names(op: str, region: str, gradient: str, solver: str, compat: str | None) -> None:

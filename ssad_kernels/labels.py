@@ -7,6 +7,7 @@ Localization", ECCV 2022.
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Literal
@@ -132,12 +133,7 @@ def object_mask(
         must = 'be (grey, tolerance) or "otsu"'
         if not isinstance(background, tuple | list) or len(background) != 2:
             raise TypeError(wording(op, "background", must, repr(background)))
-        grey, tolerance = (float(value) for value in background)
-        if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
-            must = "hold a finite grey and a finite tolerance >= 0"
-            raise ValueError(wording(op, "background", must, background))
-        low = _sum_of_levels(images, Fraction(grey) - Fraction(tolerance))
-        high = _sum_of_levels(images, Fraction(grey) + Fraction(tolerance))
+        low, high = background_bounds(op, images, *background)
     mask: Tensor = labels_op.object_mask(images.detach(), low, high, is_otsu, size)
     return mask
 
@@ -227,7 +223,7 @@ def difference_label(
         _row(op, "steepness", steepness, before) if is_logistic else None,
         _row(op, "midpoint", midpoint, before) if is_logistic else None,
         _row(op, "factor", factor, before) if is_factor else None,
-        _sum_of_levels(before, Fraction(tolerance)),
+        threshold_of(before, tolerance),
         size,
         radius,
     )
@@ -244,7 +240,34 @@ def _row(op: str, name: str, value: float | Tensor, images: Tensor) -> Tensor:
     return images.new_full((images.shape[0],), value, dtype=torch.float32)
 
 
-def _sum_of_levels(images: Tensor, level: Fraction) -> float:
-    """What the channels of a pixel add up to where their mean is `level`."""
-    channels = images.shape[1] if images.dim() > 1 else 1
-    return float(level * channels / (1 if images.dtype == torch.uint8 else 255))
+def background_bounds(
+    op: str, images: Tensor, grey: float, tolerance: float
+) -> tuple[float, float]:
+    """Between which sums of its channels a pixel of the images is background."""
+    if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
+        must = "hold a finite grey and a finite tolerance >= 0"
+        raise ValueError(wording(op, "background", must, (grey, tolerance)))
+    channels, is_bytes = _channels(images), images.dtype == torch.uint8
+    low, high = (
+        _sum_of_levels(grey, change, channels, is_bytes) for change in (-tolerance, tolerance)
+    )
+    return low, high
+
+
+def threshold_of(images: Tensor, tolerance: float) -> float:
+    """The sum of differences of the channels that a pixel of the images must exceed."""
+    return _sum_of_levels(tolerance, 0.0, _channels(images), images.dtype == torch.uint8)
+
+
+def _channels(images: Tensor) -> int:
+    return images.shape[1] if images.dim() > 1 else 1
+
+
+@functools.lru_cache
+def _sum_of_levels(level: float, change: float, channels: int, is_bytes: bool) -> float:
+    """What the channels of a pixel add up to where their mean is `level` + `change`.
+
+    Rounded once; a loader asks for the same one over and over.
+    """
+    exact = Fraction(level) + Fraction(change)
+    return float(exact * channels / (1 if is_bytes else 255))

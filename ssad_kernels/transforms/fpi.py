@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ssad_kernels.nsa_steps import Gradient
 from ssad_kernels.transforms._base import check_range
-from ssad_kernels.transforms.nsa import NSA, Gradient
+from ssad_kernels.transforms.nsa import NSA
 
 
 class FPI(NSA):
