@@ -244,14 +244,19 @@ def background_bounds(
     op: str, images: Tensor, grey: float, tolerance: float
 ) -> tuple[float, float]:
     """Between which sums of its channels a pixel of the images is background."""
-    if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
-        must = "hold a finite grey and a finite tolerance >= 0"
-        raise ValueError(wording(op, "background", must, (grey, tolerance)))
+    check_background(op, grey, tolerance)
     channels, is_bytes = _channels(images), images.dtype == torch.uint8
     low, high = (
         _sum_of_levels(grey, change, channels, is_bytes) for change in (-tolerance, tolerance)
     )
     return low, high
+
+
+def check_background(op: str, grey: float, tolerance: float) -> None:
+    """Raise ValueError unless numbers tell a background."""
+    if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
+        must = "hold a finite grey and a finite tolerance >= 0"
+        raise ValueError(wording(op, "background", must, (grey, tolerance)))
 
 
 def threshold_of(images: Tensor, tolerance: float) -> float:
@@ -260,7 +265,7 @@ def threshold_of(images: Tensor, tolerance: float) -> float:
 
 
 def _channels(images: Tensor) -> int:
-    return images.shape[1] if images.dim() > 1 else 1
+    return int(images.shape[1]) if images.dim() > 1 else 1
 
 
 @functools.lru_cache

@@ -21,7 +21,7 @@ from ssad_kernels._errors import (
 from ssad_kernels._op import define_op
 from ssad_kernels.blending import stop_of
 from ssad_kernels.blending_op import REGIONS
-from ssad_kernels.labels import background_bounds, object_mask, threshold_of
+from ssad_kernels.labels import background_bounds, check_background, object_mask, threshold_of
 from ssad_kernels.labels_op import KINDS, check_size, native_bounds
 from ssad_kernels.nsa import check_masks, dense
 from ssad_kernels.nsa_law import NsaLaw, native_law, native_quantiles, pack_law, unpacked_law
@@ -175,7 +175,7 @@ def _check(*args: Any) -> None:
         raise ValueError(wording(op, "style", must, numbers))
     check_size(op, size)
     if background:
-        background_bounds(op, images, *background)
+        check_background(op, *background)
 
 
 def check_bank(op: str, images: Tensor, bank: Tensor, law: NsaLaw) -> None:
@@ -194,7 +194,7 @@ def check_bank(op: str, images: Tensor, bank: Tensor, law: NsaLaw) -> None:
         raise ValueError(wording(op, "bank", must, tuple(bank.shape[1:])))
 
 
-def _allocate(images: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _allocate(images: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     n, _, height, width = images.shape
     return (
         torch.empty_like(images),
