@@ -85,10 +85,11 @@ def poisson_blend_(
             mask, otherwise "multigrid"; see `poisson_solve` for that, "sor" and "jacobi".
         tol: stop when the estimated error is at most this, in grey levels (1 for uint8, 1/255 for
             floats). Default: 0.02; for float64, 1e-9 of the first correction.
-        compat: "opencv" computes what ``cv2.seamlessClone`` does with a patch clipped to the image,
-            oddities included, to one level: the mask loses its outermost pixels and is eroded by
-            3 px, its bounding box is solved, and the result is truncated. uint8 only, RGB; a
-            resized box is rounded first. No average, gains, region or iterative solver.
+        compat: "opencv" computes what ``cv2.seamlessClone`` does, oddities included, to one level:
+            the patch's outermost pixels are taken from the mask, which is eroded by 3 px, its
+            bounding box is solved, and the result is truncated. What then still lies beyond the
+            image, where OpenCV gives up, is clipped before the erosion. uint8 only, RGB; a resized
+            box is rounded first. No average, gains, region or iterative solver.
         strict: raise if a sample could not be applied; waits for the device.
         return_status: also return what became of each sample, (N,) int8, see `Status`.
 

@@ -74,18 +74,22 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* has_n
   return found;
 }
 
-// OpenCV takes the outermost pixels of a mask for unset; here they are those of the clipped patch.
+// OpenCV takes the outermost pixels of a mask for unset, some of which may lie beyond the image.
 template <class P>
 void clear_frame(const Blend<P>& blend, int64_t y) {
   using T = typename P::Compute;
   const BlendPlan& plan = blend.rows.plan;
   bool* inside = blend.inside(y);
   T* weight = blend.rows.memory.weight + y * plan.w;
-  const int64_t step = y == 0 || y == plan.h - 1 || plan.w == 1 ? 1 : plan.w - 1;
-  for (int64_t x = 0; x < plan.w; x += step) {
-    inside[x] = false;
-    weight[x] = T{0};
+  const auto clear = [&](int64_t x) {
+    if (x >= 0 && x < plan.w) inside[x] = false, weight[x] = T{0};
+  };
+  const int64_t row = y + plan.skip_y;
+  if (row == 0 || row == plan.patch_h - 1) {
+    for (int64_t x = 0; x < plan.w; ++x) clear(x);
   }
+  clear(-plan.skip_x);
+  clear(plan.patch_w - 1 - plan.skip_x);
 }
 
 // The same without a mask: all is set.
