@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ssad_kernels import labels_op
 from ssad_kernels._arrays import plain
-from ssad_kernels._errors import check_dtype, check_images, check_tensor, wording
-from ssad_kernels.labels_op import KINDS, check_size
+from ssad_kernels._errors import check_dtype, check_tensor, wording
+from ssad_kernels.labels_op import check_size
 
 Kind = Literal["logistic", "binary", "intensity", "factor"]
 
@@ -170,7 +170,8 @@ def difference_label(
         after: like `before`.
         region: (N, 1, H, W) bool, where anything may have changed. All False gives zeros.
         kind: which label, see above.
-        steepness: of the logistic, per grey level: a number, or floats (N,).
+        steepness: of the logistic, per grey level: a number, or floats (N,). A sample for which a
+            tensor's number is not finite, here and below, has a label of zeros.
         midpoint: of the logistic, in grey levels: a number, or floats (N,).
         factor: a number, or floats (N,).
         tolerance: in grey levels, >= 0.
@@ -208,12 +209,8 @@ def difference_label(
     op = "difference_label"
     for name, value in (("before", before), ("after", after), ("region", region)):
         check_tensor(op, name, value)
-    if kind not in KINDS:
-        raise ValueError(wording(op, "kind", f"be one of {', '.join(KINDS)}", repr(kind)))
     if not 0 <= tolerance < math.inf:
         raise ValueError(wording(op, "tolerance", "be finite and >= 0", tolerance))
-    check_size(op, size)
-    check_images(op, before, argument="before")
     is_logistic, is_factor = kind == "logistic", kind == "factor"
     label: Tensor = labels_op.difference_label(
         plain(before.detach()),
@@ -237,7 +234,8 @@ def _row(op: str, name: str, value: float | Tensor, images: Tensor) -> Tensor:
         return value.detach().to(torch.float32)
     if not math.isfinite(value):
         raise ValueError(wording(op, name, "be finite", value))
-    return images.new_full((images.shape[0],), value, dtype=torch.float32)
+    n = images.shape[0] if images.dim() else 0
+    return images.new_full((n,), value, dtype=torch.float32)
 
 
 def background_bounds(

@@ -8,8 +8,13 @@
 
 namespace ssad::SSAD_LEVEL {
 
+// A bool as it lies in memory: set unless it is zero.
+struct BoolByte {
+  uint8_t value;
+};
+
 // By the bits, as all_finite.
-inline bool is_number(bool) { return true; }
+inline bool is_number(BoolByte) { return true; }
 inline bool is_number(uint8_t) { return true; }
 inline bool is_number(float x) {
   uint32_t bits;
@@ -18,7 +23,7 @@ inline bool is_number(float x) {
 }
 
 // What a mask holds, as a number in 0...1; NaN is not set.
-inline float mask_value(bool x) { return x ? 1.0f : 0.0f; }
+inline float mask_value(BoolByte x) { return x.value != 0 ? 1.0f : 0.0f; }
 inline float mask_value(uint8_t x) { return static_cast<float>(x) / 255.0f; }
 inline float mask_value(float x) {
   if (!is_number(x)) return 0.0f;
@@ -54,8 +59,8 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* has_n
   for (int64_t y = 0; y < plan.h; ++y) {
     const M* from = first + y * problem.mask_w + plan.skip_x;
     bool* __restrict__ inside = blend.inside(y);
-    if (std::is_same_v<M, bool> && blend.rows.memory.weight == nullptr) {
-      std::memcpy(inside, from, static_cast<size_t>(plan.w));
+    if (std::is_same_v<M, BoolByte> && blend.rows.memory.weight == nullptr) {
+      for (int64_t x = 0; x < plan.w; ++x) inside[x] = mask_value(from[x]) > 0.0f;
     } else {
       T* __restrict__ weight = blend.rows.memory.weight + y * plan.w;
       for (int64_t x = 0; x < plan.w; ++x) {
@@ -120,8 +125,8 @@ Status find_unknowns(Blend<P>* blend) {
   switch (problem.mask_kind) {
     case MaskKind::kNone: found = fill_mask(*blend); break;
     case MaskKind::kBool:
-      found =
-          read_mask(*blend, static_cast<const bool*>(problem.mask), &blend->is_hard, &has_numbers);
+      found = read_mask(*blend, static_cast<const BoolByte*>(problem.mask), &blend->is_hard,
+                        &has_numbers);
       break;
     case MaskKind::kUInt8:
       found = read_mask(*blend, static_cast<const uint8_t*>(problem.mask), &blend->is_hard,

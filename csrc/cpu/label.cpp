@@ -186,6 +186,14 @@ void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8
   }
 }
 
+// By its bits: the compiler takes all numbers for finite.
+bool is_finite(const float* row, int64_t i) {
+  uint32_t bits;
+  if (row == nullptr) return true;
+  std::memcpy(&bits, row + i, sizeof(bits));
+  return (bits & 0x7F800000u) != 0x7F800000u;
+}
+
 template <class P>
 void label_image(void* context, int64_t worker, int64_t i) {
   using T = typename P::Lane;
@@ -198,6 +206,10 @@ void label_image(void* context, int64_t worker, int64_t i) {
   const Plane<T> values = {reinterpret_cast<T*>(room.lanes), h, w};
   const Sample sample = {problem, i, problem.out + i * h * w};
   std::memset(sample.out, 0, static_cast<size_t>(h * w) * sizeof(float));
+  if (!is_finite(problem.steepness, i) || !is_finite(problem.midpoint, i) ||
+      !is_finite(problem.factor, i)) {
+    return;
+  }
   Box rows = {0, 0, 0, w};
   if (!find_rows(problem, i, room.flags, &rows.top, &rows.bottom)) return;
   // What is looked at: windows of windows, and whole pairs of rows.

@@ -29,6 +29,7 @@ from ssad_kernels.transforms._base import (
     Keys,
     check_choice,
     check_count,
+    check_flag,
     check_number,
     check_probability,
     check_range,
@@ -158,7 +159,7 @@ class NSA(KeyedTransform):
             patches=check_count(op, "patches", patches, MAX_PATCHES),
             object_share=check_number(op, "object_share", object_share, 0, 1),
             overlap=check_number(op, "overlap", overlap, 0, 1),
-            shift=shift,
+            shift=check_flag(op, "shift", shift),
             same_source=source == "same",
             core=check_number(op, "core", core, 0.01, 1),
             shape=shape,
@@ -177,7 +178,8 @@ class NSA(KeyedTransform):
             size=self._LABEL_SIZE,
         )
         self.compat = compat
-        self.inplace, self.return_status = inplace, return_status
+        self.inplace = check_flag(op, "inplace", inplace)
+        self.return_status = check_flag(op, "return_status", return_status)
         self.bank = self.bank_masks = None
         if bank is not None:
             check_tensor(op, "bank", bank)
