@@ -18,7 +18,9 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.labels import difference_label, median_filter, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_keyed import nsa_keyed
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
+from ssad_kernels.nsa_steps import NsaStyle
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
@@ -37,6 +39,7 @@ __all__ = [
     "KeyedSampler",
     "NsaLaw",
     "NsaParams",
+    "NsaStyle",
     "PoissonInfo",
     "Status",
     "alpha_blend",
@@ -52,6 +55,7 @@ __all__ = [
     "largest_patch",
     "make_keys",
     "median_filter",
+    "nsa_keyed",
     "nsa_regions",
     "object_mask",
     "philox",

@@ -143,6 +143,27 @@ def sample_nsa(
     threads: int,
     /,
 ) -> None: ...
+def nsa_keyed(
+    views: Sequence[int],
+    dtype: int,
+    shapes: Sequence[Sequence[int]],
+    strides: Sequence[Sequence[int]],
+    has_bank: bool,
+    keys: int,
+    streams: Sequence[int],
+    law: Sequence[float],
+    axes: Sequence[int],
+    side: int,
+    quantiles: int,
+    masks: Sequence[int],
+    background: tuple[bool, bool, float, float],
+    how: Sequence[int],
+    stop: tuple[float, float, int],
+    numbers: Sequence[float],
+    outputs: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
 def nsa_regions(
     params: Sequence[int],
     sizes: Sequence[int],
