@@ -21,7 +21,9 @@ from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
+from ssad_kernels.receptive_field import ReceptiveField, receptive_field
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
+from ssad_kernels.upsample import receptive_field_upsample
 
 try:
     __version__ = version("ssad-kernels")
@@ -38,6 +40,7 @@ __all__ = [
     "NsaLaw",
     "NsaParams",
     "PoissonInfo",
+    "ReceptiveField",
     "Status",
     "alpha_blend",
     "alpha_blend_",
@@ -58,6 +61,8 @@ __all__ = [
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
+    "receptive_field",
+    "receptive_field_upsample",
     "sample_cut_paste",
     "sample_nsa",
     "use_backend",
