@@ -22,6 +22,7 @@ from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
+from ssad_kernels.scoring_accumulator import GaussianAccumulator
 
 try:
     __version__ = version("ssad-kernels")
@@ -32,6 +33,7 @@ __all__ = [
     "CutPasteLaw",
     "CutPasteParams",
     "EpochIndex",
+    "GaussianAccumulator",
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",

@@ -352,7 +352,7 @@ SINGULAR = {"covariance": "ledoit_wolf"}, ValueError, "`features` must have a no
     [
         ([[1.0]], {}, TypeError, "`features` must be a tensor, got list"),
         (torch.ones(3, 2).int(), {}, TypeError, f"`features` must {DTYPES}, got int32"),
-        (torch.ones(3), {}, ValueError, "`features` must have shape (n, D), got (3,)"),
+        (torch.ones(3), {}, ValueError, "`features` must have shape (n, D) or (n, L, D), got (3,)"),
         (torch.ones(0, 2), {}, ValueError, "at least one row and one column, got shape (0, 2)"),
         (torch.ones(2, 0), {}, ValueError, "at least one row and one column, got shape (2, 0)"),
         (
