@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -38,8 +39,9 @@ def patch_features(
     needs, and gives the same to rounding. It takes networks without padding: convolutions, max and
     average pooling, batch norm in evaluation mode, activations, sums, products and concatenations
     of branches, centre crops, and at the end global pooling or a convolution over what is left of
-    the window, then linear layers. ``mode="auto"`` is dense where it can be and windowed elsewhere,
-    without telling.
+    the window, then linear layers. ``mode="auto"`` takes the one with fewer operations, see
+    `flop_ratio`; a network that cannot be evaluated densely is evaluated window by window without
+    a word.
 
     Differentiable as the network is; under ``torch.no_grad()`` the memory is that of `batch`
     windows or of the maps of one image, beside the result. Deterministic as the network is.
@@ -134,15 +136,25 @@ def flop_ratio(
         ValueError: As in `patch_features` with ``mode="dense"``.
     """
     op = "flop_ratio"
-    window, stride, size = pair(window), pair(stride), pair(size)
-    traced = _traced(op, copy.deepcopy(network).to("meta"))
+    image = torch.empty(1, channels, *pair(size), device="meta")
+    windowed, dense = _operations(op, _traced(op, network), image, pair(window), pair(stride))
+    return windowed / dense
+
+
+def _operations(
+    op: str, traced: fx.GraphModule, image: Tensor, window: Pair, stride: Pair
+) -> tuple[int, int]:
+    """Operations for an image of which only the metadata count: windowed and dense."""
+    tensors = {id(p): nn.Parameter(p.to("meta")) for p in traced.parameters()}
+    tensors |= {id(b): b.to("meta") for b in traced.buffers()}
+    network = copy.deepcopy(traced, tensors)  # without a copy of the values
+    image = image.to("meta")
     counts = []
-    for height, width in (window, size):
-        image = torch.empty(1, channels, height, width, device="meta")
-        grid = WindowGrid(stride, _count(op, image, window, stride))
-        _run(op, traced, grid, image, window)
+    for part in (image[..., : window[0], : window[1]], image):
+        grid = WindowGrid(stride, _count(op, part, window, stride))
+        _run(op, network, grid, part, window)
         counts.append(grid.multiply_adds)
-    return counts[0] * grid.count[0] * grid.count[1] / counts[1]
+    return counts[0] * math.prod(grid.count), counts[1]
 
 
 def _evaluation(
@@ -167,9 +179,10 @@ def _evaluation(
         return windowed
     try:
         traced = _traced(op, network)
-        if mode == "auto":  # every layer, on no data
-            meta = copy.deepcopy(traced).to("meta")
-            _run(op, meta, grid, images[:1].to("meta"), window)
+        if mode == "auto":
+            one_by_one, at_once = _operations(op, traced, images[:1], window, stride)
+            if one_by_one <= at_once:
+                return windowed
     except ValueError:
         if mode == "dense":
             raise
@@ -207,7 +220,8 @@ def _run(op: str, traced: fx.GraphModule, grid: WindowGrid, image: Tensor, windo
 def _windowed(
     op: str, network: nn.Module, image: Tensor, window: Pair, grid: WindowGrid, batch: int
 ) -> Tensor:
-    views = image[0].unfold(1, window[0], grid.stride[0]).unfold(2, window[1], grid.stride[1])
+    down, across = (max(1, s) for s in grid.stride)  # 0 where there is one window
+    views = image[0].unfold(1, window[0], down).unfold(2, window[1], across)
     columns = grid.count[1]
     places = torch.arange(grid.count[0] * columns, device=image.device)
     parts = []

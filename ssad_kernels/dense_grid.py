@@ -17,6 +17,7 @@ dilated kernels.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,9 @@ class WindowGrid:
     """
 
     def __init__(self, stride: Pair, count: Pair) -> None:
-        self.stride, self.count = stride, count
+        # A single window has positions of its own alone: with a stride of 0, gcd(0, j) = j.
+        self.stride = pair(s if n > 1 else 0 for s, n in zip(stride, count, strict=True))
+        self.count = count
         self.multiply_adds = 0
 
     def grid(self, step: Pair) -> Pair:
@@ -110,7 +113,7 @@ class WindowGrid:
             msg = f"a kernel over {_times(reach)} positions where a window has {_times(x.size)}"
             raise NotDenseError(msg)
         step = pair(
-            s if n == 1 else t * j
+            s if n == 1 and s else t * j
             for s, n, t, j in zip(self.stride, size, stride, x.step, strict=True)
         )
         old, new = self.grid(x.step), self.grid(step)
@@ -162,10 +165,8 @@ class WindowGrid:
             taps = [
                 data.narrow(axis + 2, k * far, step * (length - 1) + 1) for k in range(kernel[axis])
             ]
-            every = (..., slice(None, None, step), *(slice(None),) * (1 - axis))
-            data = taps[0][every]
-            for tap in taps[1:]:
-                data = combine(data, tap[every])
+            thinned = [tap[:, :, ::step] if axis == 0 else tap[..., ::step] for tap in taps]
+            data = functools.reduce(combine, thinned)
         return self.made(x, data, slide.size, slide.step, sum(kernel))
 
     def average(self, x: WindowMap, kernel: Pair, stride: Pair) -> WindowMap:
@@ -186,8 +187,9 @@ class WindowGrid:
 
     def to_windows(self, x: WindowMap) -> WindowMap:
         """A map of one position a window, on the grid of the windows."""
-        up, across = (s // g for s, g in zip(self.stride, self.grid(x.step), strict=True))
-        return replace(x, data=x.data[:, :, ::up, ::across], step=self.stride)
+        step = pair(s or j for s, j in zip(self.stride, x.step, strict=True))
+        up, across = (s // g for s, g in zip(step, self.grid(x.step), strict=True))
+        return replace(x, data=x.data[:, :, ::up, ::across], step=step)
 
     def flatten(self, x: WindowMap) -> WindowMap:
         """A map of one position a window, as vectors."""

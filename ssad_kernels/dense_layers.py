@@ -50,7 +50,8 @@ class DenseInterpreter(fx.Interpreter):
         Raises:
             NotDenseError: A layer cannot be evaluated on all windows at once; says which and why.
         """
-        result = self.run(WindowMap(images, window, (1, 1)))
+        # A copy, for the network may begin with a layer that works in place.
+        result = self.run(WindowMap(images.clone(), window, (1, 1)))
         if not isinstance(result, WindowMap):
             msg = f"the network gives {type(result).__name__}, not a tensor"
             raise NotDenseError(msg)
@@ -63,7 +64,7 @@ class DenseInterpreter(fx.Interpreter):
         """Run one layer, and name it if it cannot be run."""
         try:
             return super().run_node(n)
-        except NotDenseError as error:
+        except (NotDenseError, TypeError) as error:  # TypeError: arguments that no rule here has
             msg = f"{_name(n)}: {error}"
             raise NotDenseError(msg) from None
 
@@ -72,7 +73,7 @@ class DenseInterpreter(fx.Interpreter):
         module = self.fetch_attr(target)
         if not _has_map((args, kwargs)):
             return module(*args, **kwargs)
-        (x,) = (*args, *kwargs.values())
+        x: WindowMap = (*args, *kwargs.values())[0]
         if isinstance(module, _DROPOUT_MODULES):
             return _dropout(x, module.p, module.training)
         if isinstance(module, _POINTWISE_MODULES):
@@ -311,7 +312,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "conv2d": WindowGrid.convolve,
     "linear": WindowGrid.linear,
     "max_pool2d": _max_pool,
-    "boolean_dispatch": _max_pool,  # what torch.nn.functional.max_pool2d calls itself
     "avg_pool2d": _average_pool,
     "adaptive_avg_pool2d": _global_average_pool,
     "adaptive_max_pool2d": _global_max_pool,

@@ -202,11 +202,13 @@ def empty_fit(locations: int, rank: int, dim: int, unit: Tensor) -> GaussianFit:
 
 def squeezed(fit: GaussianFit) -> GaussianFit:
     """The only location of a fit, as a fit without locations."""
-    return GaussianFit(*(tensor.squeeze(0) for tensor in fit[:-1]), fit.normalize)
+    mean, basis, variance, residual_variance, unit = fit
+    return GaussianFit(mean[0], basis[0], variance[0], residual_variance[0], unit)
 
 
 def _locations(fit: GaussianFit, part: slice) -> GaussianFit:
-    return GaussianFit(*(tensor[part] for tensor in fit[:-1]), fit.normalize)
+    mean, basis, variance, residual_variance, unit = fit
+    return GaussianFit(mean[part], basis[part], variance[part], residual_variance[part], unit)
 
 
 def _parts(locations: int, rows: int, features: Tensor) -> list[slice]:
@@ -246,13 +248,13 @@ class Moments(NamedTuple):
     """What the regularisation of L covariances S needs to know.
 
     Attributes:
-        count: Number n of samples.
+        samples: Their number n.
         dim: D.
         eigenvalues: (L, min(n, D)) of S.
         fourth: (L,) mean of the fourth powers of the samples' distances from their mean.
     """
 
-    count: int
+    samples: int
     dim: int
     eigenvalues: Tensor
     fourth: Tensor
@@ -276,7 +278,7 @@ def regularized(
             "have a non-singular Ledoit-Wolf covariance (give more varied rows, or "
             "covariance='ridge')"
         )
-        got = f"shrinkage {shrinkage[singular][0].item():.3g} for n = {moments.count}, D = {dim}"
+        got = f"shrinkage {shrinkage[singular][0].item():.3g} for n = {moments.samples}, D = {dim}"
         raise ValueError(_errors.wording(op, "features", must, got))
     return variance, residual
 

@@ -179,9 +179,9 @@ class GaussianAccumulator:
         check_features(op, features, ("b", *self._shape()))
         if len(features) == 0:
             return
-        held = self._kept[0] if self._kept else self.sums and self.sums.shift
-        if held is not None:
-            _errors.check_device(op, "features", features, held.device)
+        held = [self.sums.shift] if self.sums else self._kept
+        if held:
+            _errors.check_device(op, "features", features, held[0].device)
         check_finite(op, features)
         features = features.detach()
         features = features if self.locations else features[:, None]

@@ -14,7 +14,7 @@ from torch import nn
 class StudentNet(nn.Sequential):
     """A student of Bergmann et al.: (N, C, size, size) -> (N, features).
 
-    Convolutions with leaky ReLU of slope 0.005, but for the last one, and max pooling. A 1 × 1
+    Convolutions with leaky ReLU of slope 0.005, but for the last one, and max pooling. A 1 x 1
     convolution at the end turns the 128 features into those that the students regress.
 
     Bergmann et al., "Uninformed Students: Student-Teacher Anomaly Detection with Discriminative
@@ -53,7 +53,7 @@ class StudentNet(nn.Sequential):
 
 
 class ValidBlock(nn.Module):
-    """Two 3 × 3 convolutions without padding, and a skip connection that is cropped to fit.
+    """Two 3 x 3 convolutions without padding, and a skip connection that is cropped to fit.
 
     Args:
         channels: Of the input.
@@ -91,10 +91,10 @@ class ValidBlock(nn.Module):
 class PatchResNet(nn.Sequential):
     """A residual network for patches of 32 pixels: (N, C, 32, 32) -> (N, features).
 
-    A valid 3 × 3 convolution, then blocks of the widths w, 2w (stride 2), 4w, and 8w, with skip
-    connections cropped to what a valid convolution leaves, and global average pooling. ResNet-18's
-    basic blocks (He et al., CVPR 2016), without padding: a patch of 32 pixels shrinks to 30, 26, 11,
-    7, and 3 positions a side.
+    A 4 x 4 convolution, then blocks of the widths w, 2w (stride 2), 4w and 8w, and global average
+    pooling: the basic blocks of ResNet-18 (He et al., "Deep residual learning for image
+    recognition", CVPR 2016), without padding, so that a patch shrinks to 29, 25, 10, 6 and 2
+    positions a side. The features see all of the patch and nothing else.
 
     Args:
         channels: Of the images.
@@ -107,7 +107,7 @@ class PatchResNet(nn.Sequential):
             raise ValueError(msg)
         width = features // 8
         super().__init__(
-            nn.Conv2d(channels, width, 3, bias=False),
+            nn.Conv2d(channels, width, 4, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             ValidBlock(width, width),
