@@ -145,7 +145,7 @@ def _operations(
     op: str, traced: fx.GraphModule, image: Tensor, window: Pair, stride: Pair
 ) -> tuple[int, int]:
     """Operations for an image of which only the metadata count: windowed and dense."""
-    tensors = {id(p): nn.Parameter(p.to("meta")) for p in traced.parameters()}
+    tensors: dict[int, Tensor] = {id(p): nn.Parameter(p.to("meta")) for p in traced.parameters()}
     tensors |= {id(b): b.to("meta") for b in traced.buffers()}
     network = copy.deepcopy(traced, tensors)  # without a copy of the values
     image = image.to("meta")

@@ -43,6 +43,7 @@ class DenseInterpreter(fx.Interpreter):
     def __init__(self, network: fx.GraphModule, grid: WindowGrid) -> None:
         super().__init__(network)
         self.grid = grid
+        self.extra_traceback = False  # which the message has no room for
 
     def features(self, images: Tensor, window: tuple[int, int]) -> Tensor:
         """(N, C, H, W) images -> features (N, D, h, w) of their windows.
