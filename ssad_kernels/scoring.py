@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,31 +15,30 @@ from ssad_kernels import _errors
 
 Covariance = Literal["ridge", "ledoit_wolf"]
 
-# Elements of a chunk: 4 MiB in float64, which together with its results stays in a cache.
-CHUNK = 1 << 19
+# Elements of a chunk: 2 MiB in float64, which with what is made of it stays in a cache.
+CHUNK = 1 << 18
 
 
 class GaussianFit(NamedTuple):
-    """A Gaussian in the eigenbasis of its covariance, or one for each of L locations.
+    """A Gaussian with covariance Σ, or one for each of L locations.
 
-    ``r = min(n, D)`` directions are stored. Every direction orthogonal to the basis has the same
-    variance, so no (D, D) matrix is kept when n < D. All floating point tensors are float64. The
-    class is known to ``torch.load(weights_only=True)`` once ``ssad_kernels`` is imported; a
-    checkpoint that should open without it takes ``fit._asdict()``, and ``GaussianFit(**saved)``
-    restores the fit.
+    From n < D features Σ is AᵀA + vI with A (n, D), and no (D, D) matrix is made. Otherwise its
+    inverse is stored as FᵀF. All floating point tensors are float64. The class is known to
+    ``torch.load(weights_only=True)`` once ``ssad_kernels`` is imported; a checkpoint that should
+    open without it takes ``fit._asdict()``, and ``GaussianFit(**saved)`` restores the fit.
 
     Attributes:
         mean: (D,) or (L, D) centre.
-        basis: (r, D) or (L, r, D) orthonormal rows.
-        variance: (r,) or (L, r) variance along each row, > 0.
-        residual_variance: () or (L,) variance along every direction orthogonal to the rows, > 0 (of
-            no effect when r = D).
+        rows: (n, D) or (L, n, D) the A of above; (0, D) or (L, 0, D) when n ≥ D.
+        factor: (k, k) or (L, k, k), k = min(n, D). When n < D, FᵀF is the inverse of AAᵀ + vI,
+            otherwise of Σ.
+        residual_variance: () or (L,) v > 0, the variance along what is orthogonal to all rows.
         normalize: () bool, whether features are scaled to unit length first.
     """
 
     mean: Tensor
-    basis: Tensor
-    variance: Tensor
+    rows: Tensor
+    factor: Tensor
     residual_variance: Tensor
     normalize: Tensor
 
@@ -148,9 +148,10 @@ def gaussian_score(features: Tensor, fit: GaussianFit) -> Tensor:
     dtype = torch.promote_types(features.dtype, torch.float32)
     if fit.mean.dim() == 1:
         return _distance(features, fit).to(dtype)
+    locations, rows = fit.mean.shape[0], max(len(features), fit.factor.shape[1])
     scores = [
         _distance(features[:, part].transpose(0, 1), _locations(fit, part)).to(dtype)
-        for part in _parts(fit.mean.shape[0], max(len(features), fit.basis.shape[1]), features)
+        for part in parts(locations, rows * fit.mean.shape[1])
     ]
     return torch.cat(scores).T
 
@@ -158,14 +159,15 @@ def gaussian_score(features: Tensor, fit: GaussianFit) -> Tensor:
 def _distance(features: Tensor, fit: GaussianFit) -> Tensor:
     """Squared Mahalanobis distances (..., m) of (..., m, D) features."""
     offset = normalized(features.double(), fit.normalize) - fit.mean.unsqueeze(-2)
-    along = offset @ fit.basis.mT
-    score = (along.square() / fit.variance.unsqueeze(-2)).sum(dim=-1)
-    if fit.basis.shape[-2] < fit.basis.shape[-1]:
-        # Not |offset|² - |along|²: that difference loses as many digits as the condition number
-        # has, the norm of the remainder only half of them.
-        remainder = offset - along @ fit.basis
-        score = score + remainder.square().sum(dim=-1) / fit.residual_variance.unsqueeze(-1)
-    return score
+    if fit.rows.shape[-2] == 0:
+        return (offset @ fit.factor.mT).square().sum(dim=-1)
+    # The distance is the minimum over z of |z|² + |x - Aᵀz|² / v, which is at (AAᵀ + vI)⁻¹ A x: a
+    # sum of squares, where an error of z shows in its square only. (|x|² - |FAx|²) / v would be
+    # less work, but that difference loses as many digits as the condition number of Σ has.
+    z = offset @ fit.rows.mT @ fit.factor.mT @ fit.factor
+    remainder = offset - z @ fit.rows
+    rest = remainder.square().sum(dim=-1) / fit.residual_variance.unsqueeze(-1)
+    return z.square().sum(dim=-1) + rest
 
 
 def fit_points(
@@ -176,44 +178,48 @@ def fit_points(
     Only some locations at a time exist in float64 beside the fit.
     """
     count, (locations, dim) = sum(map(len, batches)), batches[0].shape[1:]
-    fit = empty_fit(locations, min(count, dim), dim, unit)
-    for part in _parts(locations, count, batches[0]):
-        points = torch.cat([batch[:, part].transpose(0, 1).double() for batch in batches], dim=1)
-        points = normalized(points, unit)
+    fit = empty_fit(locations, count, dim, unit)
+    for part in parts(locations, count * dim):
+        some = [batch[:, part].transpose(0, 1).double() for batch in batches]
+        points = normalized(some[0] if len(some) == 1 else torch.cat(some, dim=1), unit)
         mean = points.mean(dim=1)
         centred = points - mean.unsqueeze(1)
-        eigenvalues, basis = _principal_axes(centred)
-        fourth = centred.square().sum(dim=2).square().mean(dim=1)
-        moments = Moments(count, dim, eigenvalues, fourth)
-        values = (mean, basis, *regularized(op, moments, covariance, ridge))
+        lengths = centred.square().sum(dim=2)
+        regularize = Regularizer(op, count, lengths.square().mean(dim=1), covariance, ridge)
+        if count >= dim:
+            values = (mean, centred[:, :0], *regularize.dense(centred.mT @ centred / count))
+        else:
+            values = (mean, *regularize.low_rank(centred))
         for whole, value in zip(fit, values, strict=False):
             whole[part] = value
     return fit
 
 
-def empty_fit(locations: int, rank: int, dim: int, unit: Tensor) -> GaussianFit:
-    """A fit of L locations whose values are to be written."""
+def empty_fit(locations: int, count: int, dim: int, unit: Tensor) -> GaussianFit:
+    """A fit of L locations to n features each, whose values are to be written."""
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(locations, *shape, dtype=torch.float64, device=unit.device)
 
-    return GaussianFit(empty(dim), empty(rank, dim), empty(rank), empty(), unit)
+    rank = min(count, dim)
+    rows = empty(count if count < dim else 0, dim)
+    return GaussianFit(empty(dim), rows, empty(rank, rank), empty(), unit)
 
 
 def squeezed(fit: GaussianFit) -> GaussianFit:
     """The only location of a fit, as a fit without locations."""
-    mean, basis, variance, residual_variance, unit = fit
-    return GaussianFit(mean[0], basis[0], variance[0], residual_variance[0], unit)
+    mean, rows, factor, residual_variance, unit = fit
+    return GaussianFit(mean[0], rows[0], factor[0], residual_variance[0], unit)
 
 
 def _locations(fit: GaussianFit, part: slice) -> GaussianFit:
-    mean, basis, variance, residual_variance, unit = fit
-    return GaussianFit(mean[part], basis[part], variance[part], residual_variance[part], unit)
+    mean, rows, factor, residual_variance, unit = fit
+    return GaussianFit(mean[part], rows[part], factor[part], residual_variance[part], unit)
 
 
-def _parts(locations: int, rows: int, features: Tensor) -> list[slice]:
-    """Slices of locations, each with about `CHUNK` elements of (rows, D)."""
-    step = max(1, CHUNK // max(1, rows * features.shape[-1]))
+def parts(locations: int, elements: int) -> list[slice]:
+    """Slices of locations that make about `CHUNK` elements, with so many elements for each."""
+    step = max(1, CHUNK // max(1, elements))
     return [slice(start, start + step) for start in range(0, locations, step)]
 
 
@@ -223,81 +229,86 @@ def normalized(features: Tensor, unit: Tensor) -> Tensor:
     return features / torch.where(unit & (length > 0), length, 1.0)
 
 
-def _principal_axes(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues (L, r) and eigenvectors (L, r, D) of centredᵀ centred / n.
-
-    r = min(n, D). When n < D, the rows are first written in an orthonormal basis of their span. The
-    eigenvectors of the (n, n) Gram matrix would be cheaper, but where an eigenvalue is near zero,
-    as one always is after centring, they do not map back to orthonormal directions.
-    """
-    count, dim = centred.shape[1:]
-    if count >= dim:
-        return covariance_axes(centred.mT @ centred / count)
-    span, coordinates = torch.linalg.qr(centred.mT)
-    eigenvalues, vectors = torch.linalg.eigh(coordinates @ coordinates.mT / count)
-    return eigenvalues.clamp_min(0), vectors.mT @ span.mT
-
-
-def covariance_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues (L, D) and eigenvectors (L, D, D), as rows, of covariances."""
-    eigenvalues, vectors = torch.linalg.eigh(covariance)
-    return eigenvalues.clamp_min(0), vectors.mT.contiguous()
-
-
-class Moments(NamedTuple):
-    """What the regularisation of L covariances S needs to know.
+@dataclass(frozen=True)
+class Regularizer:
+    """Makes covariances Σ = a S + v I from maximum-likelihood ones S, one for each of L locations.
 
     Attributes:
-        samples: Their number n.
-        dim: D.
-        eigenvalues: (L, min(n, D)) of S.
+        op: For errors.
+        count: Number n of samples.
         fourth: (L,) mean of the fourth powers of the samples' distances from their mean.
+        covariance: "ridge" or "ledoit_wolf".
+        ridge: The v of "ridge", which has a = 1.
     """
 
-    samples: int
-    dim: int
-    eigenvalues: Tensor
+    op: str
+    count: int
     fourth: Tensor
+    covariance: Covariance
+    ridge: float
 
+    def dense(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """S (L, D, D) -> the F and v of `GaussianFit`."""
+        dim = sample.shape[1]
+        trace = sample.diagonal(dim1=1, dim2=2).sum(dim=1)
+        scale, residual = torch.ones_like(trace), torch.full_like(trace, self.ridge)
+        if self.covariance == "ledoit_wolf":
+            identity = torch.eye(dim, dtype=sample.dtype, device=sample.device)
+            spread = (sample - (trace / dim)[:, None, None] * identity).square().sum(dim=(1, 2))
+            squared = sample.square().sum(dim=(1, 2))
+            scale, residual = self._ledoit_wolf(dim, trace, squared, spread)
+        eigenvalues, vectors = torch.linalg.eigh(sample)
+        variance = scale[:, None] * eigenvalues.clamp_min(0) + residual[:, None]
+        self._check(dim, variance.amin(dim=1), variance.amax(dim=1))
+        return (vectors * variance.rsqrt()[:, None]).mT, residual
 
-def regularized(
-    op: str, moments: Moments, covariance: Covariance, ridge: float
-) -> tuple[Tensor, Tensor]:
-    """Return the variances (L, r) along the eigenvectors and (L,) orthogonal to them."""
-    eigenvalues, dim = moments.eigenvalues, moments.dim
-    if covariance == "ridge":
-        return eigenvalues + ridge, torch.full_like(moments.fourth, ridge)
-    shrinkage = _ledoit_wolf_shrinkage(moments)
-    residual = shrinkage * eigenvalues.sum(dim=1) / dim
-    variance = (1 - shrinkage)[:, None] * eigenvalues + residual[:, None]
-    # For n < D, too: centring leaves an eigenvalue of zero, so the residual variance is in it.
-    smallest, largest = variance.aminmax(dim=1)
-    singular = ~(smallest > dim * torch.finfo(torch.float64).eps * largest)
-    if singular.any():
-        must = (
-            "have a non-singular Ledoit-Wolf covariance (give more varied rows, or "
-            "covariance='ridge')"
-        )
-        got = f"shrinkage {shrinkage[singular][0].item():.3g} for n = {moments.samples}, D = {dim}"
-        raise ValueError(_errors.wording(op, "features", must, got))
-    return variance, residual
+    def low_rank(self, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples less their mean, (L, n, D) -> the A, F and v of `GaussianFit`."""
+        count, dim = centred.shape[1:]
+        gram = centred @ centred.mT / count  # has the trace and the norm of S
+        trace = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+        scale, residual = torch.ones_like(trace), torch.full_like(trace, self.ridge)
+        if self.covariance == "ledoit_wolf":
+            squared = gram.square().sum(dim=(1, 2))
+            scale, residual = self._ledoit_wolf(dim, trace, squared, squared - trace**2 / dim)
+            # Centring leaves S an eigenvalue of zero, so the smallest of Σ is v.
+            self._check(dim, residual, scale * squared.sqrt() + residual)
+        inner = gram.mul_(scale[:, None, None])
+        inner.diagonal(dim1=1, dim2=2).add_(residual[:, None])
+        factor, failed = torch.linalg.cholesky_ex(inner)
+        if failed.any():
+            # Rounding exceeds v. It does not exceed this, and z of `_distance` is a minimiser only.
+            enough = 4 * count * torch.finfo(inner.dtype).eps * scale * trace
+            inner.diagonal(dim1=1, dim2=2).add_(((failed > 0) * enough)[:, None])
+            factor = torch.linalg.cholesky(inner)
+        identity = torch.eye(count, dtype=inner.dtype, device=inner.device).expand_as(inner)
+        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return centred * (scale / count).sqrt()[:, None, None], inverse, residual
 
+    def _ledoit_wolf(
+        self, dim: int, trace: Tensor, squared: Tensor, spread: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return 1 - s and s tr S / D with Ledoit and Wolf's s = min(b², d²) / d² in [0, 1].
 
-def _ledoit_wolf_shrinkage(moments: Moments) -> Tensor:
-    """Return Ledoit and Wolf's s = min(b², d²) / d² in [0, 1], (L,).
+        d², the `spread`, is the squared distance of S from (tr S / D) I, and b² the mean squared
+        distance of the n one-sample covariances x xᵀ from S, over n. That takes the lengths of the
+        rows x and the squared norm of S, which its Gram matrix has too, so no (D, D) matrix is
+        needed. (The factor 1 / D of the paper's norms cancels.)
+        """
+        noise = ((self.fourth - squared) / self.count).clamp_min(0)
+        # Where S is already a multiple of the identity, every s gives S; scikit-learn takes 0.
+        shrinkage = torch.where(spread > 0, torch.minimum(noise, spread) / spread, 0.0)
+        return 1 - shrinkage, shrinkage * trace / dim
 
-    d² is the squared distance of S from (tr S / D) I, and b² the mean squared distance of the n
-    one-sample covariances x xᵀ from S, over n. Both follow from the eigenvalues of S and the
-    lengths of the rows x, so no (D, D) matrix is needed. (The factor 1 / D of the paper's norms
-    cancels.)
-    """
-    count, dim, eigenvalues, fourth = moments
-    centre = eigenvalues.sum(dim=1) / dim
-    spread = (eigenvalues - centre[:, None]).square().sum(dim=1)
-    spread = spread + (dim - eigenvalues.shape[1]) * centre.square()
-    noise = ((fourth - eigenvalues.square().sum(dim=1)) / count).clamp_min(0)
-    # Where S is already a multiple of the identity, every s gives S; scikit-learn takes 0.
-    return torch.where(spread > 0, torch.minimum(noise, spread) / spread, 0.0)
+    def _check(self, dim: int, smallest: Tensor, largest: Tensor) -> None:
+        singular = ~(smallest > dim * torch.finfo(torch.float64).eps * largest)
+        if self.covariance == "ledoit_wolf" and singular.any():
+            must = (
+                "have a non-singular Ledoit-Wolf covariance (give more varied rows, or "
+                "covariance='ridge')"
+            )
+            got = f"{int(singular.sum())} singular from n = {self.count}, D = {dim}"
+            raise ValueError(_errors.wording(self.op, "features", must, got))
 
 
 def check_features(op: str, features: Tensor, shape: tuple[int | str, ...]) -> None:

@@ -13,15 +13,14 @@ from ssad_kernels.scoring import (
     CHUNK,
     Covariance,
     GaussianFit,
-    Moments,
+    Regularizer,
     check_features,
     check_finite,
     check_options,
-    covariance_axes,
     empty_fit,
     fit_points,
     normalized,
-    regularized,
+    parts,
     squeezed,
 )
 
@@ -237,17 +236,18 @@ class GaussianAccumulator:
     def _fit_sums(self, op: str, sums: Sums, covariance: Covariance, ridge: float) -> GaussianFit:
         count, dim, locations = self.count, self.dim, len(sums.shift)
         unit = torch.tensor(self.normalize, device=sums.shift.device)
-        fit = empty_fit(locations, dim, dim, unit)
-        step = max(1, CHUNK // dim**2)
-        for start in range(0, locations, step):
-            part = slice(start, start + step)
+        fit = empty_fit(locations, count, dim, unit)
+        for part in parts(locations, dim**2):
             some = sums.located(part)
             mean = some.shift + some.first / count
             centred = some.shifted(mean)
-            eigenvalues, basis = covariance_axes(centred.second / count)
-            moments = Moments(count, dim, eigenvalues, centred.fourth / count)
-            values = (mean, basis, *regularized(op, moments, covariance, ridge))
-            for whole, value in zip(fit, values, strict=False):
+            regularize = Regularizer(op, count, centred.fourth / count, covariance, ridge)
+            factor, residual_variance = regularize.dense(centred.second / count)
+            for whole, value in (
+                (fit.mean, mean),
+                (fit.factor, factor),
+                (fit.residual_variance, residual_variance),
+            ):
                 whole[part] = value
         return fit
 
