@@ -205,7 +205,7 @@ def _traced(op: str, network: nn.Module) -> fx.GraphModule:
     try:
         return fx.symbolic_trace(network)
     except Exception as error:
-        must = "be a network that torch.fx can trace"
+        must = "be one that torch.fx can trace"
         raise ValueError(_errors.wording(op, "network", must, error)) from error
 
 

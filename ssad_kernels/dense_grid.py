@@ -110,7 +110,7 @@ class WindowGrid:
         reach = pair(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
         size = pair((n - r) // t + 1 for n, r, t in zip(x.size, reach, stride, strict=True))
         if min(size) < 1:
-            msg = f"a kernel over {_times(reach)} positions where a window has {_times(x.size)}"
+            msg = f"a kernel over {times(reach)} positions where a window has {times(x.size)}"
             raise NotDenseError(msg)
         step = pair(
             s if n == 1 and s else t * j
@@ -194,7 +194,7 @@ class WindowGrid:
     def flatten(self, x: WindowMap) -> WindowMap:
         """A map of one position a window, as vectors."""
         if x.size != (1, 1):
-            msg = f"makes a vector of {_times(x.size)} positions"
+            msg = f"makes a vector of {times(x.size)} positions"
             raise NotDenseError(msg)
         return replace(self.to_windows(x), flat=True)
 
@@ -220,5 +220,6 @@ def _extent(part: slice, size: int) -> tuple[int, int]:
     return start, stop - start
 
 
-def _times(size: Pair) -> str:
+def times(size: Pair) -> str:
+    """Words for a height and a width."""
     return f"{size[0]} x {size[1]}"

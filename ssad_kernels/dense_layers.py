@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ssad_kernels.dense_grid import NotDenseError, WindowGrid, WindowMap, check_padding, pair
+from ssad_kernels.dense_grid import NotDenseError, WindowGrid, WindowMap, check_padding, pair, times
 
 _POINTWISE_MODULES = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU,
@@ -57,7 +57,7 @@ class DenseInterpreter(fx.Interpreter):
             msg = f"the network gives {type(result).__name__}, not a tensor"
             raise NotDenseError(msg)
         if result.size != (1, 1):
-            msg = f"the network gives {tuple(result.size)} positions a window, not one"
+            msg = f"the network gives {times(result.size)} positions a window, not one"
             raise NotDenseError(msg)
         return self.grid.to_windows(result).data
 
