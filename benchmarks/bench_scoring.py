@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from harness import Case, Error, Row, optional, require, run, timer
+from harness import Case, Error, Row, Target, optional, require, run, timer
 from ssad_kernels.scoring import gaussian_fit, gaussian_score
 
 if TYPE_CHECKING:
@@ -22,11 +26,13 @@ if TYPE_CHECKING:
 covariance_models, mixture_models = optional("sklearn.covariance"), optional("sklearn.mixture")
 SHAPES = ((400, 512), (200, 1280))  # images x features: ResNet-18, EfficientNet-Lite0
 _M = 200  # images to score
+_LOCAL = (200, 48, 512)  # images x locations x features
+_PEERS = 3  # locations that scikit-learn handles
 
 
-def _features(n: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _features(n: int, dim: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit vectors like pooled features: correlated, not negative."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(dim // 4, dim, generator=generator, dtype=torch.float64)
     codes = torch.randn(n + _M, dim // 4, generator=generator, dtype=torch.float64)
     noise = torch.randn(n + _M, dim, generator=generator, dtype=torch.float64)
@@ -81,12 +87,53 @@ def _build(op: str, covariance: Covariance, n: int, dim: int) -> Case:
     )
 
 
+def _build_locations(op: str, covariance: Covariance) -> Case:
+    """The Gaussians of some locations of a map; scikit-learn fits the first few of them."""
+    require(mixture_models, "scikit-learn")
+    pairs = [_features(_LOCAL[0], _LOCAL[2], seed=k) for k in range(_LOCAL[1])]
+    train, test = (torch.stack(side, dim=1).float() for side in zip(*pairs, strict=True))
+    fit = gaussian_fit(train, covariance=covariance)
+    points, rows = (side[:, :_PEERS].double().numpy() for side in (train, test))
+    models = [_sklearn_fit(covariance, points[:, k]) for k in range(_PEERS)]
+
+    def scores() -> list[Any]:
+        return [_sklearn_score(model, rows[:, k]) for k, model in enumerate(models)]
+
+    def error() -> Error:
+        ours = gaussian_score(test, fit)[:, :_PEERS].double().numpy()
+        theirs = np.stack(scores(), axis=1)
+        return Error(float(np.max(np.abs(ours - theirs) / theirs)), "relative", 1e-4)
+
+    peer = "GaussianMixture(1)" if covariance == "ridge" else "LedoitWolf"
+    is_fit = op == "gaussian_fit"
+    return Case(
+        f"{op} per location, {covariance}",
+        "x".join(map(str, _LOCAL if is_fit else test.shape)),
+        "float32",
+        _LOCAL[1],
+        (lambda: gaussian_fit(train, covariance=covariance))
+        if is_fit
+        else (lambda: gaussian_score(test, fit)),
+        f"scikit-learn {peer} ({_PEERS} of {_LOCAL[1]} locations, scaled)",
+        (lambda: [_sklearn_fit(covariance, points[:, k]) for k in range(_PEERS)])
+        if is_fit
+        else scores,
+        error,
+        Target(10, "10 times as fast as scikit-learn") if is_fit else None,
+        peer_share=_PEERS / _LOCAL[1],
+    )
+
+
 COVARIANCES: tuple[Covariance, ...] = ("ridge", "ledoit_wolf")
 ROWS = [
     Row(f"{op}-{covariance}-{n}x{dim}", partial(_build, op, covariance, n, dim))
     for op in ("gaussian_fit", "gaussian_score")
     for covariance in COVARIANCES
     for n, dim in SHAPES
+] + [
+    Row(f"{op}-locations-{covariance}", partial(_build_locations, op, covariance))
+    for op in ("gaussian_fit", "gaussian_score")
+    for covariance in COVARIANCES
 ]
 
 
@@ -95,3 +142,11 @@ ROWS = [
 def test_scoring(benchmark: BenchmarkFixture, row: Row) -> None:
     """Measure one row."""
     run(benchmark, row, rounds=15)
+
+
+def test_memory_of_locations() -> None:
+    """A process of its own fits all locations of a map, in little more than what it keeps."""
+    script = Path(__file__).parent / "density_memory.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    print(done.stdout)
+    assert json.loads(done.stdout)["peak / held"] <= 1.2

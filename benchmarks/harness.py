@@ -78,6 +78,8 @@ class Case(NamedTuple):
         error: compares the results, run once before the timing; None if nothing can be compared.
         target: what is claimed against this peer.
         timer: seconds; the test that runs the case gives the same one to the benchmark.
+        peer_share: part of the work that ``theirs`` does, where all of it would take too long; the
+            peer's times are divided by it.
     """
 
     op: str
@@ -90,6 +92,7 @@ class Case(NamedTuple):
     error: Callable[[], Error] | None = None
     target: Target | None = None
     timer: Callable[[], float] = timer
+    peer_share: float = 1.0
 
 
 class Row(NamedTuple):
@@ -135,7 +138,7 @@ def measure(benchmark: BenchmarkFixture, case: Case, rounds: int) -> None:
         start = case.timer()
         for _ in range(peer_calls):
             case.theirs()
-        peer_seconds.append((case.timer() - start) / peer_calls)
+        peer_seconds.append((case.timer() - start) / peer_calls / case.peer_share)
 
     benchmark.group = f"{case.op} {case.shape} {case.dtype}"
     gc.collect()

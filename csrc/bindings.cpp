@@ -16,6 +16,7 @@
 #include "ssad/nsa.h"
 #include "ssad/nsa_keyed.h"
 #include "ssad/poisson.h"
+#include "ssad/upsample.h"
 
 namespace py = pybind11;
 
@@ -291,6 +292,20 @@ void difference_label(std::array<Address, 3> views, int dtype, std::array<int64_
   need(ssad::difference_label(problem, threads));
 }
 
+// Rows and columns each: size of the result, kernel, stride, start, sigma
+void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<int64_t, 4> strides,
+              std::array<int64_t, 2> size, std::array<int64_t, 2> kernel,
+              std::array<int64_t, 2> stride, std::array<int64_t, 2> start,
+              std::array<double, 2> sigma, bool normalise, bool is_adjoint, Address out,
+              int64_t threads) {
+  const auto axis = [&](int i) -> ssad::UpsampleAxis {
+    return {kernel[i], stride[i], start[i], sigma[i]};
+  };
+  need(ssad::upsample({view_of(in, dtype, shape, strides), size[0], size[1], axis(0), axis(1),
+                       normalise, is_adjoint, at<void>(out)},
+                      threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -307,5 +322,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("median_filter", &median_filter, ReleaseGil());
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
+  m.def("upsample", &upsample, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -16,6 +16,7 @@ from ssad_kernels.cutpaste_law import (
     sample_cut_paste,
 )
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
+from ssad_kernels.dense import dense_patch_scores, flop_ratio, patch_features
 from ssad_kernels.labels import difference_label, median_filter, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_keyed import nsa_keyed
@@ -23,7 +24,10 @@ from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.nsa_steps import NsaStyle
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
+from ssad_kernels.receptive_field import ReceptiveField, receptive_field
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
+from ssad_kernels.scoring_accumulator import GaussianAccumulator
+from ssad_kernels.upsample import receptive_field_upsample
 
 try:
     __version__ = version("ssad-kernels")
@@ -34,6 +38,7 @@ __all__ = [
     "CutPasteLaw",
     "CutPasteParams",
     "EpochIndex",
+    "GaussianAccumulator",
     "GaussianFit",
     "KeyedDataset",
     "KeyedSampler",
@@ -41,6 +46,7 @@ __all__ = [
     "NsaParams",
     "NsaStyle",
     "PoissonInfo",
+    "ReceptiveField",
     "Status",
     "alpha_blend",
     "alpha_blend_",
@@ -49,7 +55,9 @@ __all__ = [
     "cut_paste_",
     "cut_paste_keyed",
     "cut_paste_keyed_",
+    "dense_patch_scores",
     "difference_label",
+    "flop_ratio",
     "gaussian_fit",
     "gaussian_score",
     "largest_patch",
@@ -58,10 +66,13 @@ __all__ = [
     "nsa_keyed",
     "nsa_regions",
     "object_mask",
+    "patch_features",
     "philox",
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
+    "receptive_field",
+    "receptive_field_upsample",
     "sample_cut_paste",
     "sample_nsa",
     "use_backend",

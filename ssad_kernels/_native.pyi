@@ -175,3 +175,19 @@ def nsa_regions(
     threads: int,
     /,
 ) -> None: ...
+def upsample(
+    scores: int,
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    start: Sequence[int],
+    sigma: Sequence[float],
+    normalise: bool,
+    is_adjoint: bool,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...

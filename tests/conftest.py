@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssad_kernels
 from ssad_kernels import _backend
@@ -113,3 +115,22 @@ def at_level(
         return torch.load(path, weights_only=True)
 
     return run
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any operator returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(value, Tensor):
+                self.elements = max(self.elements, value.numel())
+        return result
+
+
+@pytest.fixture
+def largest_tensor() -> LargestTensor:
+    """Records the largest tensor that is made in its context."""
+    return LargestTensor()

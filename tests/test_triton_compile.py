@@ -14,7 +14,15 @@ pytest.importorskip("triton")
 variants = pytest.importorskip("ssad_kernels.triton._variants")
 MODULES = [
     pytest.importorskip(f"ssad_kernels.triton.{name}")
-    for name in ("alpha_blending", "cutpaste", "labels", "medians", "random", "sampling")
+    for name in (
+        "alpha_blending",
+        "cutpaste",
+        "labels",
+        "medians",
+        "random",
+        "sampling",
+        "upsample",
+    )
 ]
 VARIANTS = [variant for module in MODULES for variant in module.VARIANTS]
 

@@ -7,6 +7,7 @@
 #include "ssad/labels.h"
 #include "ssad/level.h"
 #include "ssad/poisson.h"
+#include "ssad/upsample.h"
 #include "ssad/view.h"
 
 namespace ssad::SSAD_LEVEL {
@@ -23,5 +24,6 @@ void alpha_blend(const AlphaBlendProblem& problem, const BlendPlan* plans,
 void median_filter(const MedianProblem& problem, const LabelScratch& scratch, int64_t threads);
 void object_mask(const ObjectMaskProblem& problem, const LabelScratch& scratch, int64_t threads);
 void difference_label(const LabelProblem& problem, const LabelScratch& scratch, int64_t threads);
+void upsample(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

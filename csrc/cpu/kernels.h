@@ -5,6 +5,7 @@
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
 #include "ssad/poisson.h"
+#include "ssad/upsample.h"
 #include "ssad/view.h"
 
 namespace ssad {
@@ -36,6 +37,17 @@ struct LabelScratch {
   int64_t bytes;
 };
 
+template <class T>
+struct UpsampleTables;
+
+// Per thread, on cache lines. The tables are those of the arithmetic type, the other ones null.
+struct UpsampleScratch {
+  char* memory;
+  int64_t bytes;
+  const UpsampleTables<float>* singles;
+  const UpsampleTables<double>* doubles;
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -54,6 +66,7 @@ struct Kernels {
                       int64_t threads);
   void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
                            int64_t threads);
+  void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -33,6 +33,7 @@ from ssad_kernels.testing.nsa import (
     sample_nsa_samples,
 )
 from ssad_kernels.testing.poisson import poisson_samples
+from ssad_kernels.testing.upsample import upsample_samples
 
 __all__ = [
     "LAWS",
@@ -102,6 +103,13 @@ TOLERANCES = {
     "poisson_blend_": _BLENDS,
     # For values of size one and sides of 16 pixels at most. Solvers count their own iterations.
     "poisson_solve": {torch.float32: 2e-5, torch.float64: 1e-9, torch.int32: math.inf},
+    # Values below 16 in halves, and below 256 for the adjoint.
+    "receptive_field_upsample": {
+        torch.float16: 2.0**-7,
+        torch.bfloat16: 2.0**-4,
+        torch.float32: 5e-5,
+        torch.float64: 1e-13,
+    },
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
     "sample_nsa": _EXACT,
@@ -124,6 +132,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
     "poisson_solve": poisson_samples,
+    "receptive_field_upsample": upsample_samples,
     "sample_cut_paste": sample_cut_paste_samples,
     "sample_nsa": sample_nsa_samples,
 }

@@ -16,6 +16,7 @@
 #include "poisson_sine.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
+#include "upsample_test.h"
 
 namespace {
 
@@ -281,6 +282,12 @@ int main() {
   for (int round = 0; round < 30; ++round) {
     if (!check_medians(random) || !check_labels(random) || !check_nsa(random)) {
       std::printf("wrong: medians, labels or regions, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_upsample(random)) {
+      std::printf("wrong: upsampling, round %d\n", round);
       return 1;
     }
   }

@@ -28,10 +28,17 @@ OPS = (
     "median_filter",
     "object_mask",
     "philox",
+    "receptive_field_upsample",
     "sample_cut_paste",
 )
 # Those whose last output is pixels.
-PIXELS = ("alpha_blend_", "cut_paste_", "cut_paste_keyed_", "difference_label")
+PIXELS = (
+    "alpha_blend_",
+    "cut_paste_",
+    "cut_paste_keyed_",
+    "difference_label",
+    "receptive_field_upsample",
+)
 
 
 def run(op: str, backend: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
