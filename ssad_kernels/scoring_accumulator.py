@@ -127,7 +127,7 @@ class GaussianAccumulator:
         locations: Number L of locations with a Gaussian each; None for one Gaussian.
         normalize: Scale each vector to unit length first, as in `gaussian_fit`.
         shift: (D,) or (L, D), finite, a guess of the mean (of unit vectors, if `normalize`): keep
-            sums about it from the first sample on.
+            sums about it from the first sample on, an (L, D, D) array however few samples there are.
 
     Raises:
         TypeError: `shift` is not a floating point tensor.
@@ -200,7 +200,7 @@ class GaussianAccumulator:
                 must = f"have {name} {getattr(self, name)}"
                 got = getattr(other, name)
                 raise ValueError(_errors.wording("GaussianAccumulator.merge", "other", must, got))
-        for features in other._kept:
+        for features in tuple(other._kept):
             self.update(features if self.locations else features[:, 0])
         if other.sums is not None:
             if self.sums is None:
@@ -236,7 +236,7 @@ class GaussianAccumulator:
     def _fit_sums(self, op: str, sums: Sums, covariance: Covariance, ridge: float) -> GaussianFit:
         count, dim, locations = self.count, self.dim, len(sums.shift)
         unit = torch.tensor(self.normalize, device=sums.shift.device)
-        fit = empty_fit(locations, count, dim, unit)
+        fit = empty_fit(locations, dim, dim, unit)  # of full rank, however few samples there are
         for part in parts(locations, dim**2):
             some = sums.located(part)
             mean = some.shift + some.first / count
