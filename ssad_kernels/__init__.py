@@ -8,6 +8,7 @@ from ssad_kernels._op import backends
 from ssad_kernels._status import Status
 from ssad_kernels.alpha_blending import alpha_blend, alpha_blend_
 from ssad_kernels.blending import poisson_blend, poisson_blend_
+from ssad_kernels.components import connected_components
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
     CutPasteLaw,
@@ -19,8 +20,11 @@ from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.labels import difference_label, median_filter, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
+from ssad_kernels.pixel_scores import IoU, PixelScores, aupro, iou, iou_max
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
+from ssad_kernels.ranking import auroc, average_precision, count_above, f1_max
+from ssad_kernels.saturated import DefectScores, spro
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
 
 try:
@@ -31,24 +35,35 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = [
     "CutPasteLaw",
     "CutPasteParams",
+    "DefectScores",
     "EpochIndex",
     "GaussianFit",
+    "IoU",
     "KeyedDataset",
     "KeyedSampler",
     "NsaLaw",
     "NsaParams",
+    "PixelScores",
     "PoissonInfo",
     "Status",
     "alpha_blend",
     "alpha_blend_",
+    "aupro",
+    "auroc",
+    "average_precision",
     "backends",
+    "connected_components",
+    "count_above",
     "cut_paste",
     "cut_paste_",
     "cut_paste_keyed",
     "cut_paste_keyed_",
     "difference_label",
+    "f1_max",
     "gaussian_fit",
     "gaussian_score",
+    "iou",
+    "iou_max",
     "largest_patch",
     "make_keys",
     "median_filter",
@@ -60,5 +75,6 @@ __all__ = [
     "poisson_solve",
     "sample_cut_paste",
     "sample_nsa",
+    "spro",
     "use_backend",
 ]

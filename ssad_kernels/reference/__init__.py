@@ -11,6 +11,7 @@ from ssad_kernels.reference import (
     poisson,
     quantiles,
     random,
+    ranking,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "poisson",
     "quantiles",
     "random",
+    "ranking",
 ]
