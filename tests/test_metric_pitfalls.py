@@ -96,7 +96,7 @@ def test_a_hundred_thresholds_are_too_few():
         return area(*curve_at(maps[~masks].quantile(levels), maps, masks))
 
     assert abs(at_quantiles(100) - exact) > 1e-3
-    assert abs(at_quantiles(2000) - exact) < abs(at_quantiles(100) - exact) / 5
+    assert abs(at_quantiles(1000) - exact) < abs(at_quantiles(100) - exact) / 4
 
 
 def test_binned_rankings_see_the_scale_of_the_scores():
@@ -168,17 +168,16 @@ def test_a_detector_that_is_wrong_stays_below_one_half():
     assert max(value, 1 - value) > 0.5
 
 
-def test_the_threshold_of_normal_images_is_not_their_maximum():
-    """Where the best F1 of normal images alone is looked for, no threshold is better than that."""
+def test_the_best_f1_of_normal_images_is_no_threshold():
+    """It is 0 everywhere, and a search for it ends at the largest score: one bad pixel."""
     maps, masks = scene()
+    maps[0, 0, 0, 0] = 2.0
     scores = PixelScores()
     scores.update(maps, masks)
     normal = maps[~masks.flatten(1).any(1)]
-    degenerate = scores.iou(normal.max()).pooled
+    assert float(scores.iou(normal.max()).pooled) == 0
     calibrated = scores.iou(scores.normal_quantile(0.995)).pooled
-    assert scores.normal_quantile(0.995) < normal.max()
-    assert float(calibrated) > float(degenerate)
-    assert float(scores.iou_max()) >= float(calibrated)
+    assert 0.4 < float(calibrated) <= float(scores.iou_max())
 
 
 def test_the_area_by_trapezoids_is_not_average_precision():
