@@ -16,6 +16,7 @@
 #include "ssad/nsa.h"
 #include "ssad/nsa_keyed.h"
 #include "ssad/poisson.h"
+#include "ssad/ranking.h"
 #include "ssad/upsample.h"
 
 namespace py = pybind11;
@@ -306,6 +307,22 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
                       threads));
 }
 
+// addresses: scores, among, ignored (or 0) and counts
+void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t m, int64_t most,
+                 int64_t threads) {
+  need(ssad::count_above(
+      {at<void>(addresses[0]), n, at<void>(addresses[1]), m, at<bool>(addresses[2]),
+       static_cast<ssad::Dtype>(dtype), most, at<int64_t>(addresses[3])},
+      threads));
+}
+
+void connected_components(Address masks, std::array<int64_t, 3> shape, Address labels,
+                          Address counts, int64_t threads) {
+  need(ssad::connected_components(
+      {at<bool>(masks), shape[0], shape[1], shape[2], at<int32_t>(labels), at<int64_t>(counts)},
+      threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -323,5 +340,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
   m.def("upsample", &upsample, ReleaseGil());
+  m.def("count_above", &count_above, ReleaseGil());
+  m.def("connected_components", &connected_components, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

@@ -33,6 +33,7 @@ from ssad_kernels.testing.nsa import (
     sample_nsa_samples,
 )
 from ssad_kernels.testing.poisson import poisson_samples
+from ssad_kernels.testing.ranking import component_samples, count_samples, make_maps, make_spiral
 from ssad_kernels.testing.upsample import upsample_samples
 
 __all__ = [
@@ -47,8 +48,10 @@ __all__ = [
     "blend_outcomes",
     "make_blend",
     "make_images",
+    "make_maps",
     "make_mask",
     "make_objects",
+    "make_spiral",
     "outcomes",
     "region_outcomes",
     "same_bits",
@@ -86,6 +89,8 @@ _BLENDS = {
 TOLERANCES = {
     "alpha_blend": _PIXELS,
     "alpha_blend_": _PIXELS,
+    "connected_components": {},
+    "count_above": _EXACT,
     "cut_paste": _PIXELS,
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
@@ -119,6 +124,8 @@ TOLERANCES = {
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "alpha_blend": alpha_samples,
     "alpha_blend_": alpha_samples,
+    "connected_components": component_samples,
+    "count_above": count_samples,
     "cut_paste": cut_paste_samples,
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,
