@@ -231,7 +231,7 @@ class PixelScores:
             raise ValueError(wording(op, "limits", f"be at most {self.limit}", list(limits)))
         normals, state = self._normals(), self.state()
         _, counts = self._ranked(most_for(max(limits), normals))
-        weights = 1 / (state.areas.double() * state.components.sum())
+        weights = 1 / state.areas.double()
         areas = [area_below(counts, normals, weights, limit) for limit in limits]
         return self._unless_nan(torch.stack(areas))
 

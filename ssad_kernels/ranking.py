@@ -176,7 +176,7 @@ def area_below(counts: Tensor, normals: int, weights: Tensor | None, limit: floa
     Args:
         counts: (P, 2) normal scores above, and at least as large as, each anomalous score.
         normals: how many there are.
-        weights: (P,) float64 with sum 1, or None for equal ones.
+        weights: (P,) float64, or None for equal ones.
         limit: false-positive rate in 0 < limit <= 1.
 
     Returns:
@@ -189,8 +189,8 @@ def area_below(counts: Tensor, normals: int, weights: Tensor | None, limit: floa
     whole = limit - (above + at_least) / 2
     cut = (limit - above) ** 2 / (2 * (at_least - above))
     height = torch.where(at_least <= limit, whole, torch.where(above < limit, cut, 0.0))
-    area = total(height) / len(counts) if weights is None else total(height * weights)
-    return (area / limit).clamp(max=1)  # rounding may go beyond
+    weights = torch.ones_like(height) if weights is None else weights
+    return total(weights * height) / total(weights * limit)  # exactly 1 if all are found
 
 
 def precision_of(found: Tensor, counts: Tensor) -> Tensor:

@@ -36,14 +36,12 @@ class DefectState(NamedTuple):
         targets: (M,) bool, True in any defect.
         found: (Q,) scores in defects, a pixel once for each of its defects.
         weights: (Q,) float64, what each adds to its defect's overlap.
-        defects: (1,) int64, how many there are.
     """
 
     scores: Tensor
     targets: Tensor
     found: Tensor
     weights: Tensor
-    defects: Tensor
 
 
 def defect_state(
@@ -80,8 +78,7 @@ def defect_state(
     enough = torch.minimum(saturation.detach().double(), area)[defect]
     weights = (enough - rank).clamp(0, 1) / enough
     is_used = weights > 0
-    present = (area > 0).sum().reshape(1)
-    return DefectState(scores, targets, found[is_used], weights[is_used], present)
+    return DefectState(scores, targets, found[is_used], weights[is_used])
 
 
 class DefectScores:
@@ -128,8 +125,7 @@ class DefectScores:
         normals = len(state.targets) - int(state.targets.sum())
         most = most_for(max(limits), normals)
         counts = count_above(state.found, state.scores, ignored=state.targets, most=most)
-        weights = state.weights / state.defects.sum()
-        areas = [area_below(counts, normals, weights, limit) for limit in limits]
+        areas = [area_below(counts, normals, state.weights, limit) for limit in limits]
         return unless_nan(state.scores, torch.stack(areas))
 
 

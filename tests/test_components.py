@@ -65,6 +65,7 @@ def test_same_partition_as_opencv():
         assert len(np.unique(np.stack([label, theirs]).reshape(2, -1), axis=1).T) == number
 
 
+@pytest.mark.native
 def test_alone_in_a_batch_and_with_any_number_of_threads():
     masks = torch.rand(16, 1, 512, 512) < 0.35  # two milliseconds and more
     torch.set_num_threads(1)

@@ -225,6 +225,7 @@ def test_updates_and_merges_in_order_change_no_bit(metric):
     assert torch.equal(METRICS[metric](first), whole)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("metric", METRICS)
 def test_any_number_of_threads(metric):
     maps, masks = make_maps(12, 200, 210)
