@@ -95,18 +95,17 @@ int8_t blend(Job& job, const Room& room, int64_t i, int64_t j) {
   const bool is_beside = job.is_opencv() && !is_copied;
   const int64_t top_left[2] = {to[0], to[1] + (is_beside ? to[3] % 2 : 0)};
   int8_t status = kGated;
-  BlendProblem patch = {
-      sample_of(problem.out, i),
-      problem.sources,
-      room.paste ? room.paste + j * side * side : nullptr,
-      room.paste ? MaskKind::kBool : MaskKind::kNone,
-      side,
-      side,
-      {top_left, to + 2, rows.source_index + i, rows.source_box + 4 * row,
-       is_copied ? nullptr : job.draws.gradient + i, nullptr, nullptr},
-      problem.region,
-      problem.options,
-      &status};
+  BlendProblem patch = {sample_of(problem.out, i),
+                        problem.sources,
+                        room.paste ? room.paste + j * side * side : nullptr,
+                        room.paste ? MaskKind::kBool : MaskKind::kNone,
+                        side,
+                        side,
+                        {top_left, to + 2, rows.source_index + i, rows.source_box + 4 * row,
+                         is_copied ? nullptr : job.draws.gradient + i, nullptr, nullptr},
+                        problem.region,
+                        problem.options,
+                        &status};
   if (is_copied) {
     patch.region = job.is_opencv() ? BlendRegion::kOpenCv : BlendRegion::kMask;
     const double* alpha = problem.gradient == NsaGradient::kSwap ? nullptr : &factor;
@@ -167,11 +166,16 @@ void run_sample(void* context, int64_t worker, int64_t i) {
 
   const auto factor = static_cast<float>(rows.factor[i]);
   const ImageView region = {room.region, Dtype::kUInt8, 1, 1, h, w, h * w, h * w, w, 1};
-  const LabelProblem label = {sample_of(problem.images, i), sample_of(problem.out, i),
-                              region,                       problem.kind,
-                              &problem.steepness,           &problem.midpoint,
-                              &factor,                      problem.threshold,
-                              problem.size,                 problem.radius,
+  const LabelProblem label = {sample_of(problem.images, i),
+                              sample_of(problem.out, i),
+                              region,
+                              problem.kind,
+                              &problem.steepness,
+                              &problem.midpoint,
+                              &factor,
+                              problem.threshold,
+                              problem.size,
+                              problem.radius,
                               problem.label + i * h * w};
   if (!difference_label(label, 1)) job.had_memory = false;
 }
@@ -206,8 +210,8 @@ bool nsa_keyed(const NsaKeyedProblem& problem, int64_t threads) {
     if (!object_mask(objects, threads)) return false;
     target = draws.masks;
   }
-  const NsaMasks masks = {problem.has_bank ? problem.source_masks : target, target,
-                          problem.sources.n, n, h, w};
+  const NsaMasks masks = {
+      problem.has_bank ? problem.source_masks : target, target, problem.sources.n, n, h, w};
   const int64_t sources = problem.has_bank ? problem.sources.n : -1;
   if (!sample_nsa(problem.keys, problem.stream, sources, masks, problem.law, draws.rows, threads)) {
     return false;
