@@ -43,16 +43,12 @@ def connected_components(masks: Tensor) -> tuple[Tensor, Tensor]:
     return labels, counts
 
 
-def component_areas(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The area of the component of every pixel of masks, (P,) int64, and the counts, (N,)."""
-    counts = masks.new_zeros((len(masks),), dtype=torch.int64)
-    is_marked = masks.flatten(1).any(1)
-    marked = masks[is_marked]
-    if len(marked) == 0:
-        return counts[:0], counts
-    labels, found = connected_components(marked)
-    counts[is_marked] = found
-    before = found.cumsum(0) - found
-    own = labels[marked].long() - 1
-    number = own + before.repeat_interleave(marked.flatten(1).sum(1), output_size=len(own))
+def component_areas(masks: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The area of the component of every pixel of masks, (P,) int64, and the counts, (N,).
+
+    `place`, (P,) int64, is where the pixels are in the flat masks.
+    """
+    labels, counts = connected_components(masks)
+    labels += (counts.cumsum(0) - counts).to(torch.int32)[:, None, None, None]
+    number = labels.flatten()[place]
     return number.bincount()[number], counts

@@ -53,7 +53,8 @@ class PixelState(NamedTuple):
     Attributes:
         scores: (M,) of pixels, in the order of the images; float32 or float64.
         targets: (M,) bool, True where anomalous.
-        areas: (P,) int64, of each anomalous pixel's component.
+        found: (P,) scores of the anomalous pixels.
+        areas: (P,) int64, of their components.
         components: (N,) int64, how many each image has.
         pixels: (N,) int64, how many of M each image has.
         dropped: (1,) int64, normal pixels that are no longer among M.
@@ -61,6 +62,7 @@ class PixelState(NamedTuple):
 
     scores: Tensor
     targets: Tensor
+    found: Tensor
     areas: Tensor
     components: Tensor
     pixels: Tensor
@@ -87,10 +89,12 @@ def pixel_state(maps: Tensor, masks: Tensor, *, op: str = "pixel_state") -> Pixe
     check_dtype(op, "masks", masks, [torch.bool])
     check_shape(op, "masks", masks, tuple(maps.shape))
     check_device(op, "masks", masks, maps.device)
-    areas, components = component_areas(masks)
+    scores, targets = as_counted(maps), masks.flatten()
+    place = targets.nonzero()[:, 0]
+    areas, components = component_areas(masks, place)
     pixels = torch.full_like(components, maps[0].numel() if len(maps) else 0)
     dropped = components.new_zeros(1)
-    return PixelState(as_counted(maps), masks.flatten(), areas, components, pixels, dropped)
+    return PixelState(scores, targets, scores[place], areas, components, pixels, dropped)
 
 
 def check_maps(op: str, maps: Tensor) -> None:
@@ -259,9 +263,8 @@ class PixelScores:
         ignored = state.targets.clone()
         for image in ignored.split(state.pixels.tolist()):
             image |= ~image.any()
-        found = state.scores[state.targets]
-        counts = count_above(found, state.scores, ignored=ignored)
-        return self._unless_nan(largest_overlap(found, counts, weight=1))
+        counts = count_above(state.found, state.scores, ignored=ignored)
+        return self._unless_nan(largest_overlap(state.found, counts, weight=1))
 
     def normal_quantile(self, level: float = 0.995) -> Tensor:
         """A threshold from normal images alone: the smallest score with that share at or below it.
@@ -316,7 +319,7 @@ class PixelScores:
     def _ranked(self, most: int | None) -> tuple[Tensor, Tensor]:
         """Anomalous scores and `count_above` of normal ones, kept for the next metric."""
         state = self.state() if most is not None else self._whole("auroc")
-        found = state.scores[state.targets]
+        found = state.found
         known = self._counts
         if known is None or (known[0] is not None and (most is None or known[0] < most)):
             known = most, count_above(found, state.scores, ignored=state.targets, most=most)

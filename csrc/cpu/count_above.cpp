@@ -37,7 +37,9 @@ uint64_t key_of(double value) {
 }
 
 constexpr int kDigitBits = 11, kDigits = 1 << kDigitBits;
-constexpr int kLeadingBits = 16, kLeading = 1 << kLeadingBits;
+constexpr int64_t kSample = 1 << 17;  // from which the largest are guessed
+constexpr double kMargin = 1.05;
+constexpr double kWorthwhile = 0.7;  // of what would be sorted without a guess
 
 template <class Key>
 struct Ranked {
@@ -84,7 +86,7 @@ struct Counts {
 // One worker's.
 template <class Key>
 struct Tally {
-  std::vector<int64_t> leading;  // how many have these leading bits
+  int64_t high = 0;  // how many are not below the guess
   std::vector<Key> keys, room;
   std::vector<Counts> counts;  // of each score
 };
@@ -157,24 +159,33 @@ class Job {
     }
   }
 
-  static int64_t leading_of(Key key) { return key >> (8 * sizeof(Key) - kLeadingBits); }
-
-  void count_leading(Tally<Key>& tally, int64_t begin, int64_t end) {
-    visit(begin, end, [&](Key key, bool counts) { tally.leading[leading_of(key)] += counts; });
+  void count_high(Tally<Key>& tally, int64_t begin, int64_t end) {
+    int64_t high = 0;
+    visit(begin, end, [&](Key key, bool counts) { high += counts & (key >= guess_); });
+    tally.high += high;
   }
 
-  // Raises the lowest key that matters, as long as `most` others are not below.
+  // Raises the lowest key that matters: a sample says which one leaves some more than `most`, and
+  // all are counted to see that it does.
   void find_lowest() {
-    for (Tally<Key>& tally : tallies_) tally.leading.resize(kLeading);
-    in_chunks<&Job::count_leading>(kLeastChunk);
-    int64_t leading = kLeading, at_least = 0;
-    while (leading > 0 && at_least < problem_.most) {
-      --leading;
-      for (const Tally<Key>& tally : tallies_) at_least += tally.leading[leading];
+    std::vector<Key> sample;
+    const int64_t step = problem_.m / kSample | 1;  // odd, so that it walks through all columns
+    for (int64_t i = 0; i < problem_.m; i += step) {
+      visit(i, i + 1, [&](Key key, bool counts) {
+        if (counts) sample.push_back(key);
+      });
     }
-    if (leading == kLeading) return;
-    const Key found = static_cast<Key>(leading) << (8 * sizeof(Key) - kLeadingBits);
-    lowest_ = std::max(lowest_, found);
+    const auto rank = static_cast<size_t>(kMargin * static_cast<double>(problem_.most / step)) + 16;
+    const Key lowest = lowest_;
+    const auto kept =
+        std::count_if(sample.begin(), sample.end(), [=](Key k) { return k >= lowest; });
+    if (rank >= sample.size() || kMargin * rank > kWorthwhile * kept) return;
+    std::nth_element(sample.begin(), sample.end() - rank - 1, sample.end());
+    guess_ = *(sample.end() - rank - 1);
+    in_chunks<&Job::count_high>(kLeastChunk);
+    int64_t high = 0;
+    for (const Tally<Key>& tally : tallies_) high += tally.high;
+    if (high >= problem_.most) lowest_ = std::max(lowest_, guess_);
   }
 
   void count(Tally<Key>& tally, int64_t begin, int64_t end) {
@@ -205,7 +216,7 @@ class Job {
 
   const CountProblem& problem_;
   std::vector<Ranked<Key>> items_, room_;
-  Key lowest_ = 0;
+  Key lowest_ = 0, guess_ = 0;
   std::vector<Key> scores_;  // distinct and rising, from the lowest that matters on
   std::vector<Tally<Key>> tallies_;
   int64_t chunk_ = 0;

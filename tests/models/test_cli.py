@@ -98,6 +98,12 @@ def test_walk_from_training_to_export(tmp_path: Path) -> None:
     assert "bottle" in text
     assert HOSTILE in text
     results = json.loads((out / "eval/results.json").read_text())
+    first = (out / "eval/results.csv").read_text().splitlines()[:2]
+    assert first[0] == "method,category,seed,metric,value,low,high"
+    assert first[1].split(",")[3:5] == [
+        "auroc",
+        str(results[0]["evaluation"]["metrics"]["auroc"]["value"]),
+    ]
     assert {one["category"] for one in results} == {"bottle", HOSTILE}
     assert 0 <= results[0]["evaluation"]["metrics"]["auroc"]["value"] <= 1
     text = ssadk("eval", data, trained, "--category", "bottle", "--out", out / "one")
