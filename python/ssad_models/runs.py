@@ -213,7 +213,7 @@ def write_results(
     with replacing(out / "results.json") as file:
         file.write((json.dumps([to_dict(run) for run in runs], indent=1) + "\n").encode())
     with replacing(out / "results.csv") as file:
-        file.write(_rows_of(runs).encode())
+        file.write(_rows_of(runs).encode(errors="backslashreplace"))
 
 
 def _rows_of(runs: Sequence[Run]) -> str:
