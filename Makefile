@@ -76,7 +76,7 @@ lane-reference: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_TEST_BACKEND=reference $(PYTEST) $(PARALLEL) -k "not test_gradients" \
 	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py tests/test_labels*.py \
 	  tests/test_poisson*.py tests/test_random.py tests/test_transforms.py tests/test_transforms_baselines.py \
-	  tests/test_upsample.py
+	  tests/test_components.py tests/test_ranking.py tests/test_upsample.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(PYTEST) $(PARALLEL) tests/triton
@@ -103,11 +103,8 @@ lane-demo: $(STAMPS)/installed
 # One thread for everyone; no ratio is reported when the op tests are red.
 bench: $(STAMPS)/installed $(STAMPS)/tools
 	mkdir -p build/bench
-	-$(PYTEST) -q tests/test_alpha_blending*.py tests/test_blending*.py tests/test_cutpaste*.py tests/test_labels*.py \
-	  tests/test_nsa*.py tests/test_poisson*.py tests/test_scoring.py tests/test_upsample.py --junitxml=build/bench/tests.xml
-	$(PYTEST) -q benchmarks/bench_blending.py benchmarks/bench_cutpaste.py benchmarks/bench_labels.py \
-	  benchmarks/bench_nsa.py benchmarks/bench_poisson.py benchmarks/bench_scoring.py benchmarks/bench_upsample.py benchmarks/bench_feeding.py \
-	  --benchmark-json=build/bench/results.json
+	-$(PYTEST) -q $(PARALLEL) tests --ignore=tests/models --junitxml=build/bench/tests.xml
+	$(PYTEST) -q benchmarks/bench_*.py --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
 
 stress: $(STAMPS)/installed $(STAMPS)/tools

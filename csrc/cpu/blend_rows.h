@@ -37,6 +37,11 @@ struct BlendRows {
     return pixel(problem.target, sample, c, plan.y + y, plan.x + x);
   }
 
+  // Of a patch that is not resized.
+  const Stored* source_pixel(int64_t c, int64_t y, int64_t x) const {
+    return box_row(c, plan.skip_y + y) + (plan.skip_x + x) * problem.source.stride_x;
+  }
+
   void target_row(int64_t c, int64_t y, int64_t x, int64_t count, T* to) const {
     load_row<P>(target_pixel(c, y, x), problem.target.stride_x, to, count);
   }
@@ -60,10 +65,7 @@ struct BlendRows {
   // The same as it is. OpenCV resizes to whole levels.
   void colour_row(int64_t c, int64_t y, int64_t x, int64_t count, T* __restrict__ to) const {
     const int64_t step = problem.source.stride_x;
-    if (!is_resized(plan)) {
-      const Stored* from = box_row(c, plan.skip_y + y) + (plan.skip_x + x) * step;
-      return load_row<P>(from, step, to, count);
-    }
+    if (!is_resized(plan)) return load_row<P>(source_pixel(c, y, x), step, to, count);
     const BilinearTap tap = bilinear_tap(plan.skip_y + y, plan.box_h, plan.patch_h);
     const Stored* upper = box_row(c, tap.low);
     const Stored* lower = box_row(c, tap.high);
