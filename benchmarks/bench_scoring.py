@@ -27,6 +27,7 @@ covariance_models, mixture_models = optional("sklearn.covariance"), optional("sk
 SHAPES = ((400, 512), (200, 1280))  # images x features: ResNet-18, EfficientNet-Lite0
 _M = 200  # images to score
 _LOCAL = (200, 48, 512)  # images x locations x features
+_AT_ONCE = 8  # images to score at once
 _PEERS = 3  # locations that scikit-learn handles
 
 
@@ -92,6 +93,7 @@ def _build_locations(op: str, covariance: Covariance) -> Case:
     require(mixture_models, "scikit-learn")
     pairs = [_features(_LOCAL[0], _LOCAL[2], seed=k) for k in range(_LOCAL[1])]
     train, test = (torch.stack(side, dim=1).float() for side in zip(*pairs, strict=True))
+    test = test[:_AT_ONCE]
     fit = gaussian_fit(train, covariance=covariance)
     points, rows = (side[:, :_PEERS].double().numpy() for side in (train, test))
     models = [_sklearn_fit(covariance, points[:, k]) for k in range(_PEERS)]

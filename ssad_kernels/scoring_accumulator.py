@@ -127,7 +127,7 @@ class GaussianAccumulator:
         locations: Number L of locations with a Gaussian each; None for one Gaussian.
         normalize: Scale each vector to unit length first, as in `gaussian_fit`.
         shift: (D,) or (L, D), finite, a guess of the mean (of unit vectors, if `normalize`): keep
-            sums about it from the first sample on.
+            sums about it from the first sample on, an (L, D, D) array for however few samples.
 
     Raises:
         TypeError: `shift` is not a floating point tensor.
@@ -200,13 +200,14 @@ class GaussianAccumulator:
                 must = f"have {name} {getattr(self, name)}"
                 got = getattr(other, name)
                 raise ValueError(_errors.wording("GaussianAccumulator.merge", "other", must, got))
-        for features in other._kept:
+        kept, sums = tuple(other._kept), other.sums  # which may be this one's
+        for features in kept:
             self.update(features if self.locations else features[:, 0])
-        if other.sums is not None:
+        if sums is not None:
             if self.sums is None:
-                self._begin(other.sums.shift.clone())
+                self._begin(sums.shift.clone())
             assert self.sums is not None
-            self.sums.merge(other.sums)
+            self.sums.merge(sums)
 
     @torch.no_grad()
     def fit(self, *, covariance: Covariance = "ridge", ridge: float = 1e-6) -> GaussianFit:
@@ -236,7 +237,7 @@ class GaussianAccumulator:
     def _fit_sums(self, op: str, sums: Sums, covariance: Covariance, ridge: float) -> GaussianFit:
         count, dim, locations = self.count, self.dim, len(sums.shift)
         unit = torch.tensor(self.normalize, device=sums.shift.device)
-        fit = empty_fit(locations, count, dim, unit)
+        fit = empty_fit(locations, dim, dim, unit)  # of full rank, however few samples there are
         for part in parts(locations, dim**2):
             some = sums.located(part)
             mean = some.shift + some.first / count

@@ -93,15 +93,15 @@ def test_sums_keep_their_digits_far_from_zero(offset, covariance):
     assert relative_error(scores, expected) < 1e-6
 
 
+@pytest.mark.parametrize("count", [4, 30])
 @pytest.mark.parametrize("covariance", COVARIANCES)
-def test_all_reduced_sums_are_the_sums_of_all(covariance):
-    """Processes with the same shift add their tensors."""
-    training, features = maps(30, 3, 5), maps(4, 3, 5, seed=1)
+def test_all_reduced_sums_are_the_sums_of_all(covariance, count):
+    """Processes with the same shift add their tensors; also those of fewer samples than columns."""
+    training, features = maps(count, 3, 5), maps(4, 3, 5, seed=1)
     shift = training[0] / training[0].norm(dim=1, keepdim=True)
     parts = [GaussianAccumulator(5, 3, shift=shift) for _ in range(2)]
-    for part, batch in zip(parts, training.split(13), strict=False):
-        part.update(batch)
-    parts[0].update(training[26:])
+    parts[0].update(training[: count // 3])
+    parts[1].update(training[count // 3 :])
     assert parts[0].sums is not None
     assert parts[1].sums is not None
     for name in ("count", "first", "second", "third", "fourth"):
@@ -118,6 +118,16 @@ def test_an_accumulator_travels_between_processes(count):
     copy = pickle.loads(pickle.dumps(accumulator))
     for a, b in zip(accumulator.fit(), copy.fit(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("count", [5, 30])
+def test_merging_with_itself_counts_twice(count):
+    accumulator = GaussianAccumulator(8)
+    accumulator.update(maps(count, 1, 8)[:, 0])
+    expected = accumulator.fit(ridge=1e-3)
+    accumulator.merge(accumulator)
+    assert accumulator.count == 2 * count
+    torch.testing.assert_close(accumulator.fit(ridge=1e-3).mean, expected.mean)
 
 
 def test_kept_samples_give_the_fit_of_all_to_the_bit_and_are_copies():
