@@ -13,7 +13,7 @@ from torch import Tensor
 
 import blend_peers as peers
 from harness import Case, Error, Row, Target, require, run, timer
-from ssad_kernels import poisson_blend, poisson_blend_
+from ssad_kernels import alpha_blend, alpha_blend_, poisson_blend, poisson_blend_
 from ssad_kernels.testing import make_mask
 
 if TYPE_CHECKING:
@@ -211,6 +211,39 @@ _MASKED = {
 _MASKED["scipy"][1].extend((family, 64) for family in FAMILIES[1:])
 _MASKED["fpie"][1].extend((family, 64) for family in FAMILIES[1:])
 
+
+def _mixed(side: int) -> Case:
+    """A patch mixed into each image by one share, without an equation."""
+    require(peers.cv2, "opencv-python-headless")
+    peers.cv2.setNumThreads(1)
+    n, share = 64, 0.3
+    work = make_work("full", side, n)
+    window = tuple(slice(corner, corner + side) for corner in _TOP_LEFT)
+    target = work.target.clone()
+    images = [job.target.copy() for job in work.jobs]
+
+    def theirs(images: list[Any] = images) -> list[Any]:
+        for image, job in zip(images, work.jobs, strict=True):
+            part = image[window]
+            part[:] = peers.cv2.addWeighted(part, 1 - share, job.source, share, 0)
+        return images
+
+    def error() -> Error:
+        out = alpha_blend(work.target, work.source, None, work.top_left, alpha=share)
+        return Error(_largest(out, theirs([job.target.copy() for job in work.jobs])), "levels", 1.0)
+
+    return Case(
+        "alpha_blend_, rectangle",
+        f"{n}x3x{SIZE}x{SIZE}, patch {side}",
+        "uint8",
+        n,
+        lambda: alpha_blend_(target, work.source, None, work.top_left, alpha=share),
+        "OpenCV addWeighted, per image",
+        theirs,
+        error,
+    )
+
+
 ROWS = [Row(f"inplace-{s}", partial(_against_opencv, "poisson_blend_", s, 20.0)) for s in SIDES]
 ROWS += [
     Row(f"functional-{s}", partial(_against_opencv, "poisson_blend", s, 10.0 if s < 64 else 20.0))
@@ -229,6 +262,7 @@ ROWS += [
     for peer, (build, cases) in _MASKED.items()
     for family, side in cases
 ]
+ROWS += [Row(f"alpha-{s}", partial(_mixed, s)) for s in SIDES]
 
 
 @pytest.mark.benchmark(timer=timer)

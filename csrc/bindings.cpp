@@ -7,13 +7,16 @@
 
 #include <array>
 #include <new>
+#include <tuple>
 
 #include "cpu/kernels.h"
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
 #include "ssad/nsa.h"
+#include "ssad/nsa_keyed.h"
 #include "ssad/poisson.h"
+#include "ssad/ranking.h"
 #include "ssad/upsample.h"
 
 namespace py = pybind11;
@@ -139,40 +142,88 @@ ssad::NsaMasks masks_of(std::array<Address, 2> masks, int64_t sources, int64_t n
 }
 
 // law: as ssad_kernels/nsa_law.py packs it; axes: size, half, full and centre, of both axes
-void sample_nsa(Address keys, int64_t n, int64_t stream, int64_t sources,
-                std::array<Address, 2> masks, std::array<double, 22> law,
-                std::array<int64_t, 14> axes, int64_t side, Address quantiles,
-                std::array<Address, 7> out, int64_t threads) {
+ssad::NsaLaw nsa_law_of(const std::array<double, 22>& law, const std::array<int64_t, 14>& axes,
+                        int64_t side, Address quantiles) {
   const auto axis = [&](int i) -> ssad::NsaAxis {
     return {axes[i],
             {axes[i + 1], axes[i + 2]},
             {axes[i + 3], axes[i + 4]},
             {axes[i + 5], axes[i + 6]}};
   };
-  const ssad::NsaLaw given = {law[0],
-                              law[5],
-                              law[6],
-                              {law[7], law[8]},
-                              law[9],
-                              static_cast<int64_t>(law[10]),
-                              law[11],
-                              law[12],
-                              static_cast<int64_t>(law[14]),
-                              {law[15], law[16]},
-                              static_cast<ssad::NsaSize>(law[17]),
-                              law[8] != 0.0,
-                              law[18] != 0.0,
-                              law[19] != 0.0,
-                              law[20] != 0.0,
-                              law[21] != 0.0,
-                              {axis(0), axis(7)},
-                              side,
-                              at<double>(quantiles)};
+  return {law[0],
+          law[5],
+          law[6],
+          {law[7], law[8]},
+          law[9],
+          static_cast<int64_t>(law[10]),
+          law[11],
+          law[12],
+          static_cast<int64_t>(law[14]),
+          {law[15], law[16]},
+          static_cast<ssad::NsaSize>(law[17]),
+          law[8] != 0.0,
+          law[18] != 0.0,
+          law[19] != 0.0,
+          law[20] != 0.0,
+          law[21] != 0.0,
+          {axis(0), axis(7)},
+          side,
+          at<double>(quantiles)};
+}
+
+void sample_nsa(Address keys, int64_t n, int64_t stream, int64_t sources,
+                std::array<Address, 2> masks, const std::array<double, 22>& law,
+                const std::array<int64_t, 14>& axes, int64_t side, Address quantiles,
+                std::array<Address, 7> out, int64_t threads) {
   const ssad::NsaDraws draws = {at<int64_t>(out[0]), at<int64_t>(out[1]), at<int64_t>(out[2]),
                                 at<double>(out[3]),  at<bool>(out[4]),    at<double>(out[5]),
                                 at<int8_t>(out[6])};
   need(ssad::sample_nsa(at<int64_t>(keys), stream, sources,
-                        masks_of(masks, sources, n, axes[0], axes[7]), given, draws, threads));
+                        masks_of(masks, sources, n, axes[0], axes[7]),
+                        nsa_law_of(law, axes, side, quantiles), draws, threads));
+}
+
+// views: images, sources, out; masks: of images, of sources; background: whether objects are
+// found, by Otsu's threshold, or from low to high; how: gradient, region, label's kind, size and
+// radius; stop: tol, rtol, iterations; numbers: steepness, midpoint, threshold; outputs: label,
+// status
+void nsa_keyed(std::array<Address, 3> views, int dtype,
+               std::array<std::array<int64_t, 4>, 3> shapes,
+               std::array<std::array<int64_t, 4>, 3> strides, bool has_bank, Address keys,
+               std::array<int64_t, 2> streams, const std::array<double, 22>& law,
+               const std::array<int64_t, 14>& axes, int64_t side, Address quantiles,
+               std::array<Address, 2> masks, std::tuple<bool, bool, double, double> background,
+               std::array<int, 5> how, std::tuple<double, double, int64_t> stop,
+               std::array<double, 3> numbers, std::array<Address, 2> outputs, int64_t threads) {
+  const auto view = [&](int i) { return view_of(views[i], dtype, shapes[i], strides[i]); };
+  const auto [finds_objects, is_otsu, low, high] = background;
+  const auto [tol, rtol, max_iterations] = stop;
+  const ssad::NsaKeyedProblem problem = {view(0),
+                                         view(1),
+                                         view(2),
+                                         has_bank,
+                                         at<int64_t>(keys),
+                                         streams[0],
+                                         streams[1],
+                                         nsa_law_of(law, axes, side, quantiles),
+                                         finds_objects,
+                                         is_otsu,
+                                         low,
+                                         high,
+                                         at<bool>(masks[0]),
+                                         at<bool>(masks[1]),
+                                         static_cast<ssad::NsaGradient>(how[0]),
+                                         static_cast<ssad::BlendRegion>(how[1]),
+                                         options_of(ssad::kSine, tol, rtol, max_iterations),
+                                         static_cast<ssad::LabelKind>(how[2]),
+                                         static_cast<float>(numbers[0]),
+                                         static_cast<float>(numbers[1]),
+                                         numbers[2],
+                                         how[3],
+                                         how[4],
+                                         at<float>(outputs[0]),
+                                         at<int8_t>(outputs[1])};
+  need(ssad::nsa_keyed(problem, threads));
 }
 
 // params: the first five fields of NsaParams; sizes: n, patches, ellipses, height, width, side and
@@ -256,6 +307,22 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
                       threads));
 }
 
+// addresses: scores, among, ignored (or 0) and counts
+void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t m, int64_t most,
+                 int64_t threads) {
+  need(ssad::count_above(
+      {at<void>(addresses[0]), n, at<void>(addresses[1]), m, at<bool>(addresses[2]),
+       static_cast<ssad::Dtype>(dtype), most, at<int64_t>(addresses[3])},
+      threads));
+}
+
+void connected_components(Address masks, std::array<int64_t, 3> shape, Address labels,
+                          Address counts, int64_t threads) {
+  need(ssad::connected_components(
+      {at<bool>(masks), shape[0], shape[1], shape[2], at<int32_t>(labels), at<int64_t>(counts)},
+      threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -267,10 +334,13 @@ PYBIND11_MODULE(_native, m) {
   m.def("poisson_blend", &poisson_blend, ReleaseGil());
   m.def("sample_nsa", &sample_nsa, ReleaseGil());
   m.def("nsa_regions", &nsa_regions, ReleaseGil());
+  m.def("nsa_keyed", &nsa_keyed, ReleaseGil());
   m.def("alpha_blend", &alpha_blend, ReleaseGil());
   m.def("median_filter", &median_filter, ReleaseGil());
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
   m.def("upsample", &upsample, ReleaseGil());
+  m.def("count_above", &count_above, ReleaseGil());
+  m.def("connected_components", &connected_components, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
 }

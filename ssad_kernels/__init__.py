@@ -8,6 +8,7 @@ from ssad_kernels._op import backends
 from ssad_kernels._status import Status
 from ssad_kernels.alpha_blending import alpha_blend, alpha_blend_
 from ssad_kernels.blending import poisson_blend, poisson_blend_
+from ssad_kernels.components import connected_components
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
 from ssad_kernels.cutpaste_law import (
     CutPasteLaw,
@@ -19,10 +20,15 @@ from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.dense import dense_patch_scores, flop_ratio, patch_features
 from ssad_kernels.labels import difference_label, median_filter, object_mask
 from ssad_kernels.nsa import NsaParams, nsa_regions
+from ssad_kernels.nsa_keyed import nsa_keyed
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
+from ssad_kernels.nsa_steps import NsaStyle
+from ssad_kernels.pixel_scores import IoU, PixelScores, aupro, iou, iou_max
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
+from ssad_kernels.ranking import auroc, average_precision, count_above, f1_max
 from ssad_kernels.receptive_field import ReceptiveField, receptive_field
+from ssad_kernels.saturated import DefectScores, spro
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
 from ssad_kernels.scoring_accumulator import GaussianAccumulator
 from ssad_kernels.upsample import receptive_field_upsample
@@ -35,31 +41,44 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = [
     "CutPasteLaw",
     "CutPasteParams",
+    "DefectScores",
     "EpochIndex",
     "GaussianAccumulator",
     "GaussianFit",
+    "IoU",
     "KeyedDataset",
     "KeyedSampler",
     "NsaLaw",
     "NsaParams",
+    "NsaStyle",
+    "PixelScores",
     "PoissonInfo",
     "ReceptiveField",
     "Status",
     "alpha_blend",
     "alpha_blend_",
+    "aupro",
+    "auroc",
+    "average_precision",
     "backends",
+    "connected_components",
+    "count_above",
     "cut_paste",
     "cut_paste_",
     "cut_paste_keyed",
     "cut_paste_keyed_",
     "dense_patch_scores",
     "difference_label",
+    "f1_max",
     "flop_ratio",
     "gaussian_fit",
     "gaussian_score",
+    "iou",
+    "iou_max",
     "largest_patch",
     "make_keys",
     "median_filter",
+    "nsa_keyed",
     "nsa_regions",
     "object_mask",
     "patch_features",
@@ -71,5 +90,6 @@ __all__ = [
     "receptive_field_upsample",
     "sample_cut_paste",
     "sample_nsa",
+    "spro",
     "use_backend",
 ]

@@ -128,6 +128,12 @@ def difference_label(
     threads: int,
     /,
 ) -> None: ...
+def count_above(
+    addresses: Sequence[int], dtype: int, n: int, m: int, most: int, threads: int, /
+) -> None: ...
+def connected_components(
+    masks: int, shape: Sequence[int], labels: int, counts: int, threads: int, /
+) -> None: ...
 def philox(keys: int, n: int, stream: int, count: int, out: int, threads: int, /) -> None: ...
 def sample_nsa(
     keys: int,
@@ -140,6 +146,27 @@ def sample_nsa(
     side: int,
     quantiles: int,
     out: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
+def nsa_keyed(
+    views: Sequence[int],
+    dtype: int,
+    shapes: Sequence[Sequence[int]],
+    strides: Sequence[Sequence[int]],
+    has_bank: bool,
+    keys: int,
+    streams: Sequence[int],
+    law: Sequence[float],
+    axes: Sequence[int],
+    side: int,
+    quantiles: int,
+    masks: Sequence[int],
+    background: tuple[bool, bool, float, float],
+    how: Sequence[int],
+    stop: tuple[float, float, int],
+    numbers: Sequence[float],
+    outputs: Sequence[int],
     threads: int,
     /,
 ) -> None: ...

@@ -85,10 +85,11 @@ def poisson_blend_(
             mask, otherwise "multigrid"; see `poisson_solve` for that, "sor" and "jacobi".
         tol: stop when the estimated error is at most this, in grey levels (1 for uint8, 1/255 for
             floats). Default: 0.02; for float64, 1e-9 of the first correction.
-        compat: "opencv" computes what ``cv2.seamlessClone`` does with a patch clipped to the image,
-            oddities included, to one level: the mask loses its outermost pixels and is eroded by
-            3 px, its bounding box is solved, and the result is truncated. uint8 only, RGB; a
-            resized box is rounded first. No average, gains, region or iterative solver.
+        compat: "opencv" computes what ``cv2.seamlessClone`` does, oddities included, to one level:
+            the patch's outermost pixels are taken from the mask, which is eroded by 3 px, its
+            bounding box is solved, and the result is truncated. What then still lies beyond the
+            image, where OpenCV gives up, is clipped before the erosion. uint8 only, RGB; a resized
+            box is rounded first. No average, gains, region or iterative solver.
         strict: raise if a sample could not be applied; waits for the device.
         return_status: also return what became of each sample, (N,) int8, see `Status`.
 
@@ -229,13 +230,9 @@ def _arguments(
         region = "opencv"
     if solver == "auto":
         solver = "multigrid" if region == "mask" and mask is not None else "sine"
-    if tol is None:
-        tol, rtol = TOLERANCES[torch.float64 if target.dtype == torch.float64 else torch.float32]
-    else:
+    if tol is not None:
         check_stop(op, tol, 0.0, 1)  # before it changes its unit
-        tol, rtol = tol / _LEVELS, 0.0
-    if target.dtype == torch.uint8:
-        tol *= _LEVELS
+    tol, rtol = stop_of(target.dtype, tol)
 
     if isinstance(gradient, str):
         code = _GRADIENTS.index(gradient)
@@ -255,6 +252,15 @@ def _arguments(
     # A sample that the sine transform does not serve is solved by multigrid.
     steps = MAX_ITERATIONS.get(solver, MAX_ITERATIONS["multigrid"])
     return target, source, mask, *rows, region, solver, float(tol), rtol, steps
+
+
+def stop_of(dtype: torch.dtype, tol: float | None = None) -> tuple[float, float]:
+    """Where to stop, absolute in the unit of images of ``dtype`` and relative; from grey levels."""
+    if tol is None:
+        tol, rtol = TOLERANCES[torch.float64 if dtype == torch.float64 else torch.float32]
+    else:
+        tol, rtol = tol / _LEVELS, 0.0
+    return (tol * _LEVELS if dtype == torch.uint8 else tol), rtol
 
 
 def _check_names(op: str, region: str, gradient: str, solver: str, compat: str | None) -> None:

@@ -7,6 +7,7 @@ Localization", ECCV 2022.
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Literal
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from ssad_kernels import labels_op
 from ssad_kernels._arrays import plain
-from ssad_kernels._errors import check_dtype, check_images, check_tensor, wording
-from ssad_kernels.labels_op import KINDS, check_size
+from ssad_kernels._errors import check_dtype, check_tensor, wording
+from ssad_kernels.labels_op import check_size
 
 Kind = Literal["logistic", "binary", "intensity", "factor"]
 
@@ -132,12 +133,7 @@ def object_mask(
         must = 'be (grey, tolerance) or "otsu"'
         if not isinstance(background, tuple | list) or len(background) != 2:
             raise TypeError(wording(op, "background", must, repr(background)))
-        grey, tolerance = (float(value) for value in background)
-        if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
-            must = "hold a finite grey and a finite tolerance >= 0"
-            raise ValueError(wording(op, "background", must, background))
-        low = _sum_of_levels(images, Fraction(grey) - Fraction(tolerance))
-        high = _sum_of_levels(images, Fraction(grey) + Fraction(tolerance))
+        low, high = background_bounds(op, images, *background)
     mask: Tensor = labels_op.object_mask(images.detach(), low, high, is_otsu, size)
     return mask
 
@@ -174,7 +170,8 @@ def difference_label(
         after: like `before`.
         region: (N, 1, H, W) bool, where anything may have changed. All False gives zeros.
         kind: which label, see above.
-        steepness: of the logistic, per grey level: a number, or floats (N,).
+        steepness: of the logistic, per grey level: a number, or floats (N,). A sample for which a
+            tensor's number is not finite, here and below, has a label of zeros.
         midpoint: of the logistic, in grey levels: a number, or floats (N,).
         factor: a number, or floats (N,).
         tolerance: in grey levels, >= 0.
@@ -212,12 +209,8 @@ def difference_label(
     op = "difference_label"
     for name, value in (("before", before), ("after", after), ("region", region)):
         check_tensor(op, name, value)
-    if kind not in KINDS:
-        raise ValueError(wording(op, "kind", f"be one of {', '.join(KINDS)}", repr(kind)))
     if not 0 <= tolerance < math.inf:
         raise ValueError(wording(op, "tolerance", "be finite and >= 0", tolerance))
-    check_size(op, size)
-    check_images(op, before, argument="before")
     is_logistic, is_factor = kind == "logistic", kind == "factor"
     label: Tensor = labels_op.difference_label(
         plain(before.detach()),
@@ -227,7 +220,7 @@ def difference_label(
         _row(op, "steepness", steepness, before) if is_logistic else None,
         _row(op, "midpoint", midpoint, before) if is_logistic else None,
         _row(op, "factor", factor, before) if is_factor else None,
-        _sum_of_levels(before, Fraction(tolerance)),
+        threshold_of(before, tolerance),
         size,
         radius,
     )
@@ -241,10 +234,43 @@ def _row(op: str, name: str, value: float | Tensor, images: Tensor) -> Tensor:
         return value.detach().to(torch.float32)
     if not math.isfinite(value):
         raise ValueError(wording(op, name, "be finite", value))
-    return images.new_full((images.shape[0],), value, dtype=torch.float32)
+    n = images.shape[0] if images.dim() else 0
+    return images.new_full((n,), value, dtype=torch.float32)
 
 
-def _sum_of_levels(images: Tensor, level: Fraction) -> float:
-    """What the channels of a pixel add up to where their mean is `level`."""
-    channels = images.shape[1] if images.dim() > 1 else 1
-    return float(level * channels / (1 if images.dtype == torch.uint8 else 255))
+def background_bounds(
+    op: str, images: Tensor, grey: float, tolerance: float
+) -> tuple[float, float]:
+    """Between which sums of its channels a pixel of the images is background."""
+    check_background(op, grey, tolerance)
+    channels, is_bytes = _channels(images), images.dtype == torch.uint8
+    low, high = (
+        _sum_of_levels(grey, change, channels, is_bytes) for change in (-tolerance, tolerance)
+    )
+    return low, high
+
+
+def check_background(op: str, grey: float, tolerance: float) -> None:
+    """Raise ValueError unless numbers tell a background."""
+    if not (math.isfinite(grey) and 0 <= tolerance < math.inf):
+        must = "hold a finite grey and a finite tolerance >= 0"
+        raise ValueError(wording(op, "background", must, (grey, tolerance)))
+
+
+def threshold_of(images: Tensor, tolerance: float) -> float:
+    """The sum of differences of the channels that a pixel of the images must exceed."""
+    return _sum_of_levels(tolerance, 0.0, _channels(images), images.dtype == torch.uint8)
+
+
+def _channels(images: Tensor) -> int:
+    return int(images.shape[1]) if images.dim() > 1 else 1
+
+
+@functools.lru_cache
+def _sum_of_levels(level: float, change: float, channels: int, is_bytes: bool) -> float:
+    """What the channels of a pixel add up to where their mean is `level` + `change`.
+
+    Rounded once; a loader asks for the same one over and over.
+    """
+    exact = Fraction(level) + Fraction(change)
+    return float(exact * channels / (1 if is_bytes else 255))

@@ -108,12 +108,17 @@ def _cpu_median(
     )
 
 
+def native_bounds(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
+    """Bounds of a background as C++ takes them: those of bytes are integers of 16 bits."""
+    if dtype != torch.uint8:
+        return low, high
+    return min(max(math.ceil(low), -1), 2000), max(min(math.floor(high), 2000), -1)
+
+
 def _cpu_mask(
     images: Tensor, low: float, high: float, is_otsu: bool, size: int, out: Tensor
 ) -> None:
-    if images.dtype == torch.uint8:  # sums are integers
-        low, high = max(math.ceil(low), -1), min(math.floor(high), 2000)
-        low, high = min(low, 2000), max(high, -1)
+    low, high = native_bounds(images.dtype, low, high)
     _backend.native.object_mask(
         images.data_ptr(),
         _backend.NATIVE_DTYPES[images.dtype],

@@ -176,6 +176,10 @@ _LENGTH = 22
 def pack_law(op: str, law: NsaLaw) -> list[float]:
     """A law as the op takes it: one list of numbers; ``op`` is named in the error."""
     try:
+        if any(x is not None and not 0.0 <= x <= 1.0 for x in (law.object_share, law.overlap)):
+            raise ValueError  # -1 stands for None
+        if law.resize is not None and not law.resize[0] > 0.0:
+            raise ValueError  # as do two zeros
         names = float(_SIZES.index(law.size)), float(_SHAPES.index(law.shape))
         (low_h, high_h), (low_w, high_w), (low_f, high_f) = law.height, law.width, law.factor
         low_r, high_r = (0.0, 0.0) if law.resize is None else law.resize
@@ -189,7 +193,7 @@ def pack_law(op: str, law: NsaLaw) -> list[float]:
 
 
 @functools.lru_cache
-def _unpacked(op: str, *numbers: float) -> NsaLaw:
+def unpacked_law(op: str, *numbers: float) -> NsaLaw:
     """The law of a list of numbers, checked; a loader asks for the same one over and over."""
     if len(numbers) != _LENGTH:
         raise ValueError(wording(op, "law", f"hold {_LENGTH} numbers", len(numbers)))
@@ -256,7 +260,7 @@ def _law_and_axes(
     op: str, height: int, width: int, numbers: list[float]
 ) -> tuple[NsaLaw, tuple[Axis, Axis]]:
     check_sides(op, height=height, width=width)
-    law = _unpacked(op, *numbers)
+    law = unpacked_law(op, *numbers)
     if law.size == "square":  # of the height, also along the width
         axis = _axis(law, height, law.height, min(height, width) - 3)
         first = _axis(law, width, law.height, width - 3).centre
@@ -289,7 +293,7 @@ def _check_sample(
     check_keys(op, keys)
     check_stream(op, stream)
     check_sides(op, height=height, width=width)
-    _unpacked(op, *law)
+    unpacked_law(op, *law)
     n = keys.shape[0]
     check_masks(op, source_masks, target_masks, (n, height, width))
     for name, value in (("source_masks", source_masks), ("target_masks", target_masks)):
@@ -303,7 +307,7 @@ def _check_sample(
 
 
 def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    law = _unpacked("sample_nsa", *args[-1])
+    law = unpacked_law("sample_nsa", *args[-1])
     n, patches = keys.shape[0], law.patches
     count = ELLIPSES if law.shape == "ellipses" else 0
     return (
@@ -318,7 +322,7 @@ def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
 
 
 @functools.lru_cache
-def _native_law(height: int, width: int, *numbers: float) -> tuple[tuple[int, ...], int]:
+def native_law(height: int, width: int, *numbers: float) -> tuple[tuple[int, ...], int]:
     """The bounds along both axes and the largest patch, as C++ takes them."""
     law, axes = _law_and_axes("sample_nsa", height, width, list(numbers))
     bounds = tuple(x for axis in axes for x in (axis.size, *axis.half, *axis.full, *axis.centre))
@@ -326,7 +330,8 @@ def _native_law(height: int, width: int, *numbers: float) -> tuple[tuple[int, ..
 
 
 @functools.cache
-def _native_quantiles() -> Tensor:
+def native_quantiles() -> Tensor:
+    """The table of `reference.quantiles` on the CPU."""
     return reference.quantiles.table(torch.device("cpu"))
 
 
@@ -341,8 +346,8 @@ def _cpu_sample(*args_and_outputs: Any) -> None:
         sources,
         addresses[1:],
         law,
-        *_native_law(height, width, *law),
-        _native_quantiles().data_ptr(),
+        *native_law(height, width, *law),
+        native_quantiles().data_ptr(),
         [output.data_ptr() for output in outputs],
         torch.get_num_threads(),
     )

@@ -194,6 +194,8 @@ def _cpu(
     max_iterations: int,
     *outputs: Tensor,
 ) -> None:
+    if mask is not None:  # bytes that are 0 or 1, whatever they were before they were bool
+        mask = mask.view(torch.uint8) != 0
     inputs = [value if value is None else value.contiguous() for value in (rhs, mask, boundary)]
     _backend.native.poisson_solve(
         [0 if value is None else value.data_ptr() for value in inputs],

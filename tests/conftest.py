@@ -20,6 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ssad_kernels
 from ssad_kernels import _backend
 
+# For modules that several tests share; the tests themselves are not imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
 BACKEND = os.environ.get("SSAD_TEST_BACKEND", "auto")
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)

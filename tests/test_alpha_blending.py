@@ -283,24 +283,6 @@ def test_gradients_of_one_input_alone(needs):
         assert (problem[name].grad is not None) == need
 
 
-def test_compiles_to_one_graph_with_its_gradient():
-    def loss(target: Tensor, source: Tensor, mask: Tensor, top_left: Tensor) -> Tensor:
-        out = alpha_blend(target, source, mask, top_left, alpha=0.9)
-        moved = alpha_blend_(out.detach() * 1.0, source.detach(), None, top_left)
-        return out.square().sum() + moved.sum()
-
-    torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    problem = make_blend(n=3)
-    results = []
-    for function in (loss, compiled):
-        leaves = [problem[name].clone().requires_grad_() for name in ("target", "source")]
-        value = function(*leaves, problem["mask"], problem["top_left"])
-        value.backward()
-        results.append((value.detach(), *(leaf.grad for leaf in leaves)))
-    torch.testing.assert_close(results[1], results[0])
-
-
 def test_tv_tensors_of_any_kind():
     tv_tensors = pytest.importorskip("torchvision.tv_tensors")
     target, source = make_images(1, 3, 9, 9), make_images(1, 3, 5, 5, seed=1)

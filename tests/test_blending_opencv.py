@@ -166,20 +166,35 @@ def test_seamless_clone_itself(gradient, seed):
     st.sampled_from(GRADIENTS),
     st.tuples(st.integers(-8, 24), st.integers(-8, 24)),
 )
-def test_a_patch_beyond_the_image_is_clipped_first(seed, gradient, place):
+def test_a_patch_beyond_the_image_loses_its_frame_and_is_clipped(seed, gradient, place):
     generator = np.random.default_rng(seed)
     target, source = photograph(generator, 32, 32), photograph(generator, 24, 21)
-    begin = [max(0, -corner) for corner in place]
-    end = [min(side, 32 - corner) for side, corner in zip((24, 21), place, strict=True)]
-    part = tuple(slice(*ends) for ends in zip(begin, end, strict=True))
+    begin = [max(1, -corner) for corner in place]
+    end = [min(side - 1, 32 - corner) for side, corner in zip((24, 21), place, strict=True)]
+    # The steps take another frame away.
+    part = tuple(slice(first - 1, last + 1) for first, last in zip(begin, end, strict=True))
     visible = source[part]
     mask = np.full(visible.shape[:2], 255, np.uint8)
-    corner = tuple(max(0, c) for c in place)
+    corner = tuple(c + b - 1 for c, b in zip(place, begin, strict=True))
     if min(visible.shape[:2]) < 5:
         return
     got = ours(target, source, None, place, gradient)
     # One sample has few pixels.
     assert_nearly_equal(got, seamless_clone(target, visible, mask, corner, gradient), 3e-3)
+
+
+@pytest.mark.parametrize("place", [(-1, 5), (5, -1), (9, 5), (5, 12), (9, 12)])
+@pytest.mark.parametrize("gradient", ["source", "mixed"])
+def test_seamless_clone_of_a_patch_whose_frame_alone_lies_beyond_the_image(gradient, place):
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(3)
+    target, source = photograph(generator, 32, 32), photograph(generator, 24, 21)
+    mask = np.full((24, 21), 255, np.uint8)
+    flag = cv2.NORMAL_CLONE if gradient == "source" else cv2.MIXED_CLONE
+    # It places the rectangle around what the frame leaves of the mask.
+    centre = (place[1] + 1 + 19 // 2, place[0] + 1 + 22 // 2)
+    expected = cv2.seamlessClone(source, target, mask.copy(), centre, flag)
+    assert_nearly_equal(ours(target, source, None, place, gradient), expected, 3e-3)
 
 
 def test_a_thin_mask_clones_nothing_and_says_applied():

@@ -202,6 +202,70 @@ def test_each_sample_has_its_own_parameters():
         assert torch.equal(difference_label(*one, **same), weights[i : i + 1])
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("logistic", "steepness"), ("logistic", "midpoint"), ("factor", "factor")],
+)
+def test_a_sample_whose_number_is_not_finite_has_no_label(kind, name):
+    before, after = make_images(4, 3, 12, 12), make_images(4, 3, 12, 12, seed=1)
+    region = torch.ones(4, 1, 12, 12, dtype=torch.bool)
+    row = torch.tensor([0.5, NAN, float("inf"), 1e300], dtype=torch.float64)  # too large
+    label = difference_label(before, after, region, kind=kind, **{name: row})
+    expected = difference_label(before, after, region, kind=kind, **{name: 0.5})
+    assert torch.equal(label[0], expected[0])
+    assert label[0].any()
+    assert not label[1:].any()
+
+
+@pytest.mark.native
+def test_any_byte_but_zero_is_true():
+    """As those of ``view(torch.bool)`` of other numbers."""
+    from ssad_kernels import NsaParams, alpha_blend, nsa_regions, poisson_blend, poisson_solve
+    from ssad_kernels.testing import make_blend, make_objects
+
+    def odd(masks: torch.Tensor) -> torch.Tensor:
+        bytes_ = torch.randint(1, 256, masks.shape, dtype=torch.uint8) & -masks.to(torch.uint8)
+        bytes_[masks] |= 2  # never 1
+        return (bytes_ & 254).view(torch.bool)
+
+    torch.manual_seed(0)
+    masks = make_objects(3, 40, 37, (0.8, 0.7))
+    before, after = make_images(3, 3, 40, 37), make_images(3, 3, 40, 37, seed=1)
+    box = torch.tensor([[[2, 3, 30, 29]]]).expand(3, -1, -1)
+    params = NsaParams(
+        torch.arange(3),
+        box,
+        box,
+        torch.zeros(3, 1, 0, 5, dtype=torch.float64),
+        torch.ones(3, 1, dtype=torch.bool),
+        torch.ones(3, dtype=torch.float64),
+        torch.zeros(3, dtype=torch.int8),
+    )
+    problem = make_blend(n=3)
+    rhs, values = torch.rand(3, 1, 40, 37), torch.rand(3, 1, 40, 37)
+
+    def results(change: Any) -> list[torch.Tensor]:
+        given = change(masks)
+        found = nsa_regions(
+            params, 40, 37, source_masks=given, target_masks=given.flip(0), paste="label"
+        )
+        changed = {**problem, "mask": change(problem["mask"])}
+        return [
+            *found,
+            difference_label(before, after, given),
+            median_filter(given, radius=3),
+            median_filter(given, size=5),
+            poisson_blend(**changed),
+            alpha_blend(**changed),
+            poisson_solve(rhs, given[:, 0], values),
+        ]
+
+    assert problem["mask"].dtype == torch.bool
+    assert not torch.equal(odd(masks).view(torch.uint8), masks.view(torch.uint8))
+    for got, want in zip(results(odd), results(lambda given: given), strict=True):
+        assert torch.equal(got, want)
+
+
 def test_labels_have_no_gradient():
     before, after, region = pair(2, dtype=torch.float32)
     after.requires_grad_()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ssad_kernels
 from ssad_kernels import _backend, _op, testing, use_backend
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
+from ssad_kernels.transforms import (
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    CutPasteScar,
+    Scar,
+)
 
 OPS = sorted(_op._OPS)
 SAMPLES = [(op, name) for op in OPS for name in testing.samples(op)]
@@ -89,60 +95,6 @@ def test_meta_kernel_has_the_shapes_of_the_real_one(op, name):
     for meta, real in zip(on_meta, outputs_of(op, args), strict=True):
         assert (meta.shape, meta.dtype) == (real.shape, real.dtype)
         assert meta.device.type == "meta"
-
-
-def _compiled_cut_paste(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    law = ssad_kernels.CutPasteLaw(p=0.8)
-    height, width = images.shape[2:]
-    params = ssad_kernels.sample_cut_paste(keys, height, width, law, stream=3)
-    pasted, masks, status = ssad_kernels.cut_paste(images, params, return_status=True)
-    keyed, keyed_masks = ssad_kernels.cut_paste_keyed_(images.clone(), keys, law, stream=4)
-    return pasted, masks, status, keyed, keyed_masks, ssad_kernels.philox(keys, 1, 6)
-
-
-def _compiled_in_place(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    batch = images + 0
-    params = ssad_kernels.CutPasteParams.of(
-        torch.tensor([[1, 1, 4, 5]]).expand(len(keys), 4), torch.zeros(len(keys), 2).long()
-    )
-    return ssad_kernels.cut_paste_(batch, params)
-
-
-def _compiled_blending(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    source, place = images[:, :, 2:14, 5:17], keys[:, 1:] * 0 + 3
-    mask = source[:, 0] > 60
-    blended, status = ssad_kernels.poisson_blend(
-        images, source, mask, place, gradient="mixed", source_gain=1.5, return_status=True
-    )
-    moved = ssad_kernels.poisson_blend_(images + 0, source, None, place, region="rect")
-    return blended, status, moved
-
-
-def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    results = CutPaste(rotation=(-9, 9))(images, keys), CutPaste3Way()(images, keys)
-    others = Cutout(fill="random")(images, keys), Confetti((1, 2))(images, keys)
-    return tuple(tensor for result in results + others for tensor in result)
-
-
-@pytest.mark.parametrize(
-    ("function", "heights"),
-    [
-        (_compiled_cut_paste, (24, 31)),
-        (_compiled_in_place, (24, 31)),
-        (_compiled_blending, (24, 31)),
-        (_compiled_transforms, (24,)),  # large graphs
-    ],
-)
-def test_public_functions_compile_to_one_graph(
-    function: Callable[..., tuple[Tensor, ...]], heights: tuple[int, ...]
-):
-    torch._dynamo.reset()
-    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
-    for n, height in enumerate(heights, start=3):
-        images = testing.make_images(n, 3, height, 28)
-        keys = ssad_kernels.make_keys(1, 0, torch.arange(n))
-        for got, want in zip(compiled(images, keys), function(images, keys), strict=True):
-            assert torch.equal(got, want)
 
 
 def faked(args: tuple[Any, ...], device: str) -> tuple[Any, ...]:

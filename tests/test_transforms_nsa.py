@@ -102,9 +102,7 @@ def test_in_any_batch_and_in_place(make, images, bank):
 
 def test_without_a_bank_the_others_of_the_batch_are_the_source(make, images):
     transform = make()
-    draw = transform.make_params(
-        KEYS, images, masks=transform._objects(images), bank_masks=transform._objects(images)
-    )
+    draw = transform.make_params(KEYS, images, masks=transform._objects(images))
     assert (draw.patches.source_index != torch.arange(6)).all()
     assert same(transform(images, KEYS), transform(images, KEYS))
     alone, _ = transform(images[:1], KEYS[:1])  # its own source

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ssad_kernels import make_keys
+from ssad_kernels import NsaLaw, make_keys, sample_nsa
 from ssad_kernels.testing import make_images, same_bits
-from ssad_kernels.transforms import FPI, NSA
+from ssad_kernels.transforms import FPI, NSA, PII
 
 KEYS = make_keys(5, 2, torch.arange(6))
 
@@ -83,3 +88,57 @@ def test_the_bank_may_be_the_images_that_are_written(images: Tensor) -> None:
     wanted = NSA(gradient="swap", patches=4)(images, keys, bank=images.clone())
     got = NSA(gradient="swap", patches=4, inplace=True)(images, keys, bank=images)
     assert all(same_bits(x, y) for x, y in zip(got, wanted, strict=True))
+
+
+ODD = (
+    *(
+        None,
+        "x",
+        b"x",
+        [1],
+        (1, 2, 3),
+        {},
+        object(),
+        float("nan"),
+        -1,
+        1j,
+        (None, None),
+        [[1], [2]],
+    ),
+    *(np.float32(0.5), np.array([0.1, 0.2]), torch.tensor(0.5), True),
+)
+
+
+@pytest.mark.parametrize("make", [NSA, FPI, PII])
+def test_options_of_odd_types_are_refused_by_name_or_work(make: Any) -> None:
+    images, keys = make_images(2, 3, 32, 32), make_keys(0, 0, torch.arange(2))
+    names = {*inspect.signature(NSA).parameters, *inspect.signature(make).parameters} - {"options"}
+    refused = []
+    for name, value in itertools.product(sorted(names), ODD):
+        try:
+            transform = make(**{name: value})
+        except (TypeError, ValueError) as error:
+            refused.append((name, str(error)))
+        else:
+            transform(images, keys)
+    for name, text in refused:
+        is_unknown = name == "half_size" and "unexpected keyword" in text
+        assert is_unknown or text.startswith(f"{make.__name__}: `{name}` must "), text
+    assert len(refused) > 200
+
+
+@pytest.mark.parametrize(
+    "change", [{"object_share": -1.0}, {"overlap": -1}, {"resize": (0, 0)}, {"resize": (0.0, 1.0)}]
+)
+def test_laws_whose_numbers_would_stand_for_none(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="sample_nsa: `law` must be a distribution"):
+        sample_nsa(make_keys(0, 0, 1), 32, 32, NsaLaw(**change), stream=0)
+
+
+def test_masks_of_a_bank_without_a_bank(images: Tensor) -> None:
+    masks = torch.ones(6, 1, 64, 64, dtype=torch.bool)
+    keys = make_keys(0, 0, torch.arange(6))
+    with pytest.raises(
+        ValueError, match="NSA: `bank_masks` must be given with a bank, got no bank"
+    ):
+        NSA()(images, keys, masks=masks, bank_masks=masks)

@@ -32,8 +32,8 @@ struct AlphaBlend {
 // mask_value, in the precision of the images.
 template <class T, class M>
 T weight_of(M value) {
-  if constexpr (sizeof(M) == sizeof(uint8_t)) {
-    return static_cast<T>(value) / (std::is_same_v<M, bool> ? T{1} : T{255});
+  if constexpr (std::is_same_v<M, uint8_t>) {
+    return static_cast<T>(value) / T{255};
   } else {
     return static_cast<T>(mask_value(value));
   }
@@ -44,7 +44,7 @@ template <class Body>
 auto with_mask(const BlendProblem& problem, const BlendPlan& plan, int64_t sample, Body body) {
   const int64_t first = (sample * problem.mask_h + plan.skip_y) * problem.mask_w + plan.skip_x;
   switch (problem.mask_kind) {
-    case MaskKind::kBool: return body(static_cast<const bool*>(problem.mask) + first);
+    case MaskKind::kBool: return body(static_cast<const BoolByte*>(problem.mask) + first);
     case MaskKind::kUInt8: return body(static_cast<const uint8_t*>(problem.mask) + first);
     default: return body(static_cast<const float*>(problem.mask) + first);
   }

@@ -8,8 +8,13 @@
 
 namespace ssad::SSAD_LEVEL {
 
+// A bool as it lies in memory: set unless it is zero.
+struct BoolByte {
+  uint8_t value;
+};
+
 // By the bits, as all_finite.
-inline bool is_number(bool) { return true; }
+inline bool is_number(BoolByte) { return true; }
 inline bool is_number(uint8_t) { return true; }
 inline bool is_number(float x) {
   uint32_t bits;
@@ -18,7 +23,7 @@ inline bool is_number(float x) {
 }
 
 // What a mask holds, as a number in 0...1; NaN is not set.
-inline float mask_value(bool x) { return x ? 1.0f : 0.0f; }
+inline float mask_value(BoolByte x) { return x.value != 0 ? 1.0f : 0.0f; }
 inline float mask_value(uint8_t x) { return static_cast<float>(x) / 255.0f; }
 inline float mask_value(float x) {
   if (!is_number(x)) return 0.0f;
@@ -54,8 +59,8 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* has_n
   for (int64_t y = 0; y < plan.h; ++y) {
     const M* from = first + y * problem.mask_w + plan.skip_x;
     bool* __restrict__ inside = blend.inside(y);
-    if (std::is_same_v<M, bool> && blend.rows.memory.weight == nullptr) {
-      std::memcpy(inside, from, static_cast<size_t>(plan.w));
+    if (std::is_same_v<M, BoolByte> && blend.rows.memory.weight == nullptr) {
+      for (int64_t x = 0; x < plan.w; ++x) inside[x] = mask_value(from[x]) > 0.0f;
     } else {
       T* __restrict__ weight = blend.rows.memory.weight + y * plan.w;
       for (int64_t x = 0; x < plan.w; ++x) {
@@ -74,18 +79,22 @@ Range read_mask(const Blend<P>& blend, const M* mask, bool* is_hard, bool* has_n
   return found;
 }
 
-// OpenCV takes the outermost pixels of a mask for unset; here they are those of the clipped patch.
+// OpenCV takes the outermost pixels of a mask for unset, some of which may lie beyond the image.
 template <class P>
 void clear_frame(const Blend<P>& blend, int64_t y) {
   using T = typename P::Compute;
   const BlendPlan& plan = blend.rows.plan;
   bool* inside = blend.inside(y);
   T* weight = blend.rows.memory.weight + y * plan.w;
-  const int64_t step = y == 0 || y == plan.h - 1 || plan.w == 1 ? 1 : plan.w - 1;
-  for (int64_t x = 0; x < plan.w; x += step) {
-    inside[x] = false;
-    weight[x] = T{0};
+  const auto clear = [&](int64_t x) {
+    if (x >= 0 && x < plan.w) inside[x] = false, weight[x] = T{0};
+  };
+  const int64_t row = y + plan.skip_y;
+  if (row == 0 || row == plan.patch_h - 1) {
+    for (int64_t x = 0; x < plan.w; ++x) clear(x);
   }
+  clear(-plan.skip_x);
+  clear(plan.patch_w - 1 - plan.skip_x);
 }
 
 // The same without a mask: all is set.
@@ -116,8 +125,8 @@ Status find_unknowns(Blend<P>* blend) {
   switch (problem.mask_kind) {
     case MaskKind::kNone: found = fill_mask(*blend); break;
     case MaskKind::kBool:
-      found =
-          read_mask(*blend, static_cast<const bool*>(problem.mask), &blend->is_hard, &has_numbers);
+      found = read_mask(*blend, static_cast<const BoolByte*>(problem.mask), &blend->is_hard,
+                        &has_numbers);
       break;
     case MaskKind::kUInt8:
       found = read_mask(*blend, static_cast<const uint8_t*>(problem.mask), &blend->is_hard,

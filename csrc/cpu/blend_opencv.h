@@ -5,6 +5,20 @@
 
 namespace ssad::SSAD_LEVEL {
 
+// The smallest of seven numbers that lie `step` apart around each of `count` ones.
+template <class T>
+void smallest_of_seven(const T* __restrict__ from, int64_t step, T* __restrict__ to,
+                       int64_t count) {
+  for (int64_t x = 0; x < count; ++x) {
+    T least = from[x - 3 * step];
+    for (int64_t k = -2; k <= 3; ++k) {
+      const T value = from[x + k * step];
+      least = value < least ? value : least;
+    }
+    to[x] = least;
+  }
+}
+
 // The minimum over 7 x 7 pixels of the mask, which is zero outside of the window: OpenCV erodes it
 // three times by a pixel all around.
 template <class P>
@@ -12,26 +26,26 @@ void erode_mask(const Blend<P>& blend) {
   using T = typename P::Compute;
   const Range& r = blend.window;
   const int64_t stride = blend.rows.plan.w, reach = 3;
-  const auto erode = [=](const T* from, T* to, int64_t lines, int64_t step, int64_t count,
-                         int64_t along) {
-    for (int64_t i = 0; i < lines; ++i) {
-      for (int64_t k = 0; k < count; ++k) {
-        T least{0};
-        if (k >= reach && k + reach < count) {
-          least = from[i * step + k * along];
-          for (int64_t j = k - reach; j <= k + reach; ++j) {
-            const T value = from[i * step + j * along];
-            least = value < least ? value : least;
-          }
-        }
-        to[i * step + k * along] = least;
-      }
-    }
+  const auto fill_ends = [](T* line, int64_t count) {
+    for (int64_t x = 0; x < reach && x < count; ++x) line[x] = line[count - 1 - x] = T{0};
   };
   T* weight = blend.rows.memory.weight + r.y0 * stride + r.x0;
   T* other = blend.rows.memory.other + r.y0 * stride + r.x0;
-  erode(weight, other, r.h(), stride, r.w(), 1);
-  erode(other, weight, r.w(), 1, r.h(), stride);
+  for (int64_t y = 0; y < r.h(); ++y) {
+    T* to = other + y * stride;
+    if (r.w() > 2 * reach) {
+      smallest_of_seven(weight + y * stride + reach, 1, to + reach, r.w() - 2 * reach);
+    }
+    fill_ends(to, r.w());
+  }
+  for (int64_t y = 0; y < r.h(); ++y) {
+    T* to = weight + y * stride;
+    if (y >= reach && y + reach < r.h()) {
+      smallest_of_seven(other + y * stride, stride, to, r.w());
+    } else {
+      for (int64_t x = 0; x < r.w(); ++x) to[x] = T{0};
+    }
+  }
 }
 
 // Guidance as in cv2.seamlessClone: forward differences, weighted by the mask at their start, and

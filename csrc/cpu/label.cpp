@@ -35,20 +35,28 @@ Box grown(const Box& box, int64_t by, int64_t h, int64_t w) {
           at_most(box.right + by, w)};
 }
 
-// Where the first and the last byte of a row are set; false if none is.
+// Where the first and the last byte of a row are set, which are 0 or not; false if none is.
 bool find_ends(const uint8_t* row, int64_t w, int64_t* first, int64_t* end) {
-  const auto* found = static_cast<const uint8_t*>(std::memchr(row, 1, static_cast<size_t>(w)));
-  if (found == nullptr) return false;
-  *first = found - row;
-  *end = w;
-  while (row[*end - 1] == 0) --*end;
+  const auto word = [row](int64_t x) {
+    uint64_t bytes;
+    std::memcpy(&bytes, row + x, sizeof(bytes));
+    return bytes;
+  };
+  int64_t x0 = 0, x1 = w;
+  while (x0 + 8 <= w && word(x0) == 0) x0 += 8;
+  while (x0 < w && row[x0] == 0) ++x0;
+  if (x0 == w) return false;
+  while (x1 >= 8 && word(x1 - 8) == 0) x1 -= 8;
+  while (row[x1 - 1] == 0) --x1;
+  *first = x0;
+  *end = x1;
   return true;
 }
 
 // Compares with the threshold, and leaves the numbers of which the median is taken.
 inline void compare(int16_t sum, uint8_t is_inside, int16_t threshold, int64_t, uint8_t* changed,
                     int16_t* value) {
-  *changed = static_cast<uint8_t>(sum > threshold) & is_inside;
+  *changed = static_cast<uint8_t>((sum > threshold) & (is_inside != 0));
   *value = is_inside != 0 ? sum : int16_t{0};
 }
 
@@ -61,10 +69,35 @@ SSAD_INLINE void compare(S sum, uint8_t is_inside, S threshold, int64_t channels
   *value = counts ? level : 0.0f;
 }
 
-// Fills the planes of changes and of differences; false where nothing changed.
+// A row of the region, as bytes side by side.
+const uint8_t* region_row(const LabelProblem& problem, int64_t i, int64_t y, uint8_t* room) {
+  const auto* region = static_cast<const uint8_t*>(problem.region.data) +
+                       i * problem.region.stride_n + y * problem.region.stride_y;
+  if (problem.region.stride_x == 1) return region;
+  gather_row(region, problem.region.stride_x, room, problem.region.w);
+  return room;
+}
+
+// The rows of the region between which a byte is set; false if none is.
+bool find_rows(const LabelProblem& problem, int64_t i, uint8_t* room, int64_t* top,
+               int64_t* bottom) {
+  const int64_t h = problem.region.h, w = problem.region.w;
+  int64_t x0, x1;
+  const auto is_empty = [&](int64_t y) {
+    return !find_ends(region_row(problem, i, y, room), w, &x0, &x1);
+  };
+  *top = 0, *bottom = h;
+  while (*top < h && is_empty(*top)) ++*top;
+  if (*top == h) return false;
+  while (is_empty(*bottom - 1)) --*bottom;
+  return true;
+}
+
+// Fills the planes of changes and of differences in some rows; false where nothing changed.
 template <class P>
-bool find_changes(const LabelProblem& problem, int64_t i, const LabelRoom& room,
-                  const Plane<uint8_t>& changed, const Plane<typename P::Lane>& values, Box* box) {
+bool find_changes(const LabelProblem& problem, int64_t i, const LabelRoom& room, int64_t top,
+                  int64_t bottom, const Plane<uint8_t>& changed,
+                  const Plane<typename P::Lane>& values, Box* box) {
   using Sum = typename P::Sum;
   const int64_t h = values.h, w = values.w, channels = problem.before.c;
   constexpr double kLargest = sizeof(Sum) == 2 ? 32767.0 : 3e38;
@@ -72,13 +105,8 @@ bool find_changes(const LabelProblem& problem, int64_t i, const LabelRoom& room,
       static_cast<Sum>(problem.threshold < kLargest ? problem.threshold : kLargest);
   auto* __restrict__ sums = reinterpret_cast<Sum*>(room.line);
   *box = {h, 0, w, 0};
-  for (int64_t y = 0; y < h; ++y) {
-    const auto* region = static_cast<const uint8_t*>(problem.region.data) +
-                         i * problem.region.stride_n + y * problem.region.stride_y;
-    if (problem.region.stride_x != 1) {
-      gather_row(region, problem.region.stride_x, room.flags, w);
-      region = room.flags;
-    }
+  for (int64_t y = top; y < bottom; ++y) {
+    const uint8_t* region = region_row(problem, i, y, room.flags);
     uint8_t* __restrict__ marks = changed.row(y);
     typename P::Lane* __restrict__ to = values.row(y);
     int64_t x0, x1;
@@ -158,6 +186,14 @@ void take_medians(const Sample& sample, const LabelRoom& room, const Plane<uint8
   }
 }
 
+// By its bits: the compiler takes all numbers for finite.
+bool is_finite(const float* row, int64_t i) {
+  uint32_t bits;
+  if (row == nullptr) return true;
+  std::memcpy(&bits, row + i, sizeof(bits));
+  return (bits & 0x7F800000u) != 0x7F800000u;
+}
+
 template <class P>
 void label_image(void* context, int64_t worker, int64_t i) {
   using T = typename P::Lane;
@@ -170,11 +206,24 @@ void label_image(void* context, int64_t worker, int64_t i) {
   const Plane<T> values = {reinterpret_cast<T*>(room.lanes), h, w};
   const Sample sample = {problem, i, problem.out + i * h * w};
   std::memset(sample.out, 0, static_cast<size_t>(h * w) * sizeof(float));
-  std::memset(room.bytes[0], 0, static_cast<size_t>(h * stride));
-  std::memset(room.bytes[1], 0, static_cast<size_t>(h * stride));
-  std::memset(room.lanes, 0, static_cast<size_t>(h * stride) * sizeof(T));
+  if (!is_finite(problem.steepness, i) || !is_finite(problem.midpoint, i) ||
+      !is_finite(problem.factor, i)) {
+    return;
+  }
+  Box rows = {0, 0, 0, w};
+  if (!find_rows(problem, i, room.flags, &rows.top, &rows.bottom)) return;
+  // What is looked at: windows of windows, and whole pairs of rows.
+  const MedianNetwork& network = median_network(problem.radius);
+  const Box used = grown(rows, 2 * (problem.size / 2) + 2 * network.reach + 2, h, w);
+  const auto clear = [&](void* plane, int64_t bytes) {
+    std::memset(static_cast<char*>(plane) + used.top * stride * bytes, 0,
+                static_cast<size_t>((used.bottom - used.top) * stride * bytes));
+  };
+  clear(room.bytes[0], 1);
+  clear(room.bytes[1], 1);
+  clear(room.lanes, sizeof(T));
   Box box;
-  if (!find_changes<P>(problem, i, room, changed, values, &box)) return;
+  if (!find_changes<P>(problem, i, room, rows.top, rows.bottom, changed, values, &box)) return;
 
   const bool has_medians =
       problem.kind == LabelKind::kIntensity || problem.kind == LabelKind::kLogistic;
@@ -184,7 +233,7 @@ void label_image(void* context, int64_t worker, int64_t i) {
   const int64_t slots = slots_of_row(w);
   std::memset(room.active, 0, static_cast<size_t>((h / 2 + 1) * slots));
   const Box seen = grown(box, problem.size / 2, h, w);
-  for (int64_t y = 0; y < h; ++y) {
+  for (int64_t y = used.top; y < used.bottom; ++y) {
     if (y < seen.top || y >= seen.bottom) {  // what is not in the label does not count
       std::memset(values.row(y), 0, static_cast<size_t>(w) * sizeof(T));
       continue;

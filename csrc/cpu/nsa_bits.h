@@ -43,10 +43,14 @@ static inline int64_t popcount(uint64_t x) {
   return static_cast<int64_t>(x * 0x0101010101010101u >> 56);
 }
 
-// Eight bytes that are 0 or 1 -> eight bits: no two products of the multiplication overlap.
+// Eight bytes -> eight bits, set where a byte is not zero. Bools may be others than 0 and 1 where
+// they were other numbers before. No two products of the multiplication overlap.
 static inline uint64_t pack_eight(const bool* bytes) {
   uint64_t eight;
   std::memcpy(&eight, bytes, 8);
+  eight |= eight >> 4 & 0x0F0F0F0F0F0F0F0Fu;
+  eight |= eight >> 2 & 0x0303030303030303u;
+  eight = (eight | eight >> 1) & 0x0101010101010101u;
   return eight * 0x0102040810204080u >> 56;
 }
 
@@ -56,12 +60,13 @@ static inline uint64_t pack_up_to_64(const bool* bytes, int64_t count) {
 #ifdef __SSE2__
   for (; i + 16 <= count; i += 16) {
     const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i));
-    const int bits = _mm_movemask_epi8(_mm_slli_epi16(some, 7));
-    word |= static_cast<uint64_t>(static_cast<uint32_t>(bits)) << i;
+    const int zeros = _mm_movemask_epi8(_mm_cmpeq_epi8(some, _mm_setzero_si128()));
+    word |= static_cast<uint64_t>(~static_cast<uint32_t>(zeros) & 0xFFFFu) << i;
   }
 #endif
   for (; i + 8 <= count; i += 8) word |= pack_eight(bytes + i) << i;
-  for (; i < count; ++i) word |= uint64_t{bytes[i]} << i;
+  const auto* rest = reinterpret_cast<const uint8_t*>(bytes);
+  for (; i < count; ++i) word |= uint64_t{rest[i] != 0} << i;
   return word;
 }
 

@@ -20,3 +20,7 @@ def main() -> None:
     from ssad_models.commands import app
 
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,8 @@
 """How well scores tell anomalous test images from normal ones, with bootstrap intervals.
 
 Every metric is computed for a whole batch of weightings of the images at once: the first row weighs
-all alike and gives the value, the others are bootstrap samples and give its interval.
+all alike and gives the value, the others are bootstrap samples and give its interval. All values
+are exact; the bootstrap samples of pixel metrics are not (see `pixel_metrics`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any
 import torch
 
 from ssad_models.data.split import Split
+from ssad_models.pixel_metrics import PIXEL_METRICS, pixel_metrics
 
 METRICS = {
     "auroc": "Image AUROC",
     "average_precision": "Average precision",
     "f1_max": "Best F1",
-    "pixel_auroc": "Pixel AUROC",
+    **PIXEL_METRICS,
     "detection_rate": "Detection rate",
     "false_alarm_rate": "False-alarm rate",
 }
@@ -28,8 +30,6 @@ METRICS = {
 
 HISTOGRAM_BINS = 20
 ROC_POINTS = 200
-# Bins of equal mass, so that ties within a bin cost at most 1 / 8192 of AUROC.
-PIXEL_BINS = 4096
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def evaluate(
         seed: Of the resampling.
 
     Returns:
-        The evaluation; pixel AUROC only with maps and masks, rates only with a threshold.
+        The evaluation; pixel metrics only with maps and masks, rates only with a threshold.
 
     Raises:
         ValueError: If shapes do not fit, a score or map is not finite, or the test set lacks
@@ -172,8 +172,8 @@ def evaluate(
     positive, negative = _histograms(weights, scores, labels)
     metrics = {name: _estimate(s) for name, s in _ranking(positive, negative).items()}
     if maps is not None and test.masks is not None and test.masks.any():
-        pixels = _ranking(*_pixel_histograms(weights, maps, test.masks))
-        metrics["pixel_auroc"] = _estimate(pixels["auroc"])
+        pixels = pixel_metrics(maps, test.masks, weights)
+        metrics.update({name: _estimate(samples) for name, samples in pixels.items()})
     if threshold is not None:
         metrics["detection_rate"] = _share(weights, test.groups, scores > threshold, labels)
         metrics["false_alarm_rate"] = _share(weights, test.groups, scores > threshold, ~labels)
@@ -261,23 +261,6 @@ def _histograms(
         empty.index_add(1, bins[labels], weights[:, labels]),
         empty.index_add(1, bins[~labels], weights[:, ~labels]),
     )
-
-
-def _pixel_histograms(
-    weights: torch.Tensor, maps: torch.Tensor, masks: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for pixels, in bins of about equal mass."""
-    flat = maps.flatten().float()
-    some = flat[:: flat.numel() // 1_000_000 | 1]  # odd, so that it walks through all columns
-    edges = some.quantile(torch.linspace(0, 1, PIXEL_BINS + 1)[1:-1]).unique()
-    bins = len(edges) + 1
-    counts = torch.stack(
-        [
-            (torch.bucketize(map_, edges) + bins * mask).flatten().bincount(minlength=2 * bins)
-            for map_, mask in zip(maps.float(), masks, strict=True)
-        ]
-    ).double()
-    return weights @ counts[:, bins:], weights @ counts[:, :bins]
 
 
 def _ranking(positive: torch.Tensor, negative: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from ssad_models.calibration import Calibration
 from ssad_models.run_files import MODEL
 
 KIND = "ssad_models model"
-FORMAT = 1
+FORMAT = 2
 """Rises with every change that older versions could not read."""
 
 

@@ -209,7 +209,7 @@ def _table(
         rows.append([*row, *("-" if f is None else str(f) for f in figures.values())])
     numbers = [len(by_seed) for by_seed in ours.values()]
     least, most = min(numbers), max(numbers)
-    against = "" if match is None else f" Difference to {theirs.titles[match]}."
+    against = "" if match is None else f" Difference to {theirs.titles[match].removesuffix('.')}."
     return Table(
         title=f"{METRICS[metric]} in %",
         headings=(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import zlib
 from collections.abc import Sequence
@@ -188,7 +190,7 @@ def write_results(
     tables: Sequence[Table] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Write report.html and results.json.
+    """Write report.html, results.json and results.csv (a row for each metric of each run).
 
     Args:
         out: Folder.
@@ -210,6 +212,18 @@ def write_results(
     write_report(out / "report.html", report)
     with replacing(out / "results.json") as file:
         file.write((json.dumps([to_dict(run) for run in runs], indent=1) + "\n").encode())
+    with replacing(out / "results.csv") as file:
+        file.write(_rows_of(runs).encode(errors="backslashreplace"))
+
+
+def _rows_of(runs: Sequence[Run]) -> str:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["method", "category", "seed", "metric", "value", "low", "high"])
+    for run in runs:
+        for metric, e in run.evaluation.metrics.items():
+            rows.writerow([run.method, run.category, run.seed, metric, e.value, e.low, e.high])
+    return text.getvalue()
 
 
 def _picture_bytes(run: Run) -> int:

@@ -109,8 +109,12 @@ def train(
         split = _images(source, recipe, bars)
         parts = parts_of(len(split), recipe, method.checked_share(recipe), seed)
         if len(parts.hold) == 0 and recipe.held_out > 0:
-            few = "%s: no threshold, since %d normal images are too few to hold some out"
-            log.warning(few, source.name, len(split))
+            needed = held_out_count(len(split), recipe)
+            few = (
+                "%s: no threshold, since %d normal images are too few to hold some out: for "
+                "false_alarm=%.3g and held_out=%.3g it takes %d of them, which is more than half"
+            )
+            log.warning(few, source.name, len(split), recipe.false_alarm, recipe.held_out, needed)
         facts = {
             **identity,
             "parts": {name: len(rows) for name, rows in parts._asdict().items()},
@@ -158,13 +162,18 @@ class Parts(NamedTuple):
     hold: torch.Tensor
 
 
+def held_out_count(count: int, recipe: Recipe) -> int:
+    """How many of `count` normal images the threshold of a recipe needs."""
+    return max(images_needed(recipe.false_alarm), int(recipe.held_out * count))
+
+
 def parts_of(count: int, recipe: Recipe, checked_share: float, seed: int) -> Parts:
     """Deal out `count` normal images at random.
 
     None is held out if the threshold would need more than half of them.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held = max(images_needed(recipe.false_alarm), int(recipe.held_out * count))
+    held = held_out_count(count, recipe)
     if recipe.held_out == 0 or held > count // 2:
         held = 0
     checked = int(checked_share * (count - held))

@@ -11,6 +11,7 @@ from ssad_kernels.reference import (
     poisson,
     quantiles,
     random,
+    ranking,
     upsample,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "poisson",
     "quantiles",
     "random",
+    "ranking",
     "upsample",
 ]

@@ -152,8 +152,9 @@ def plan(
         if gain is not None:
             is_finite &= gain.isfinite()
     support = patch & (weight > 0.0)
-    if region == "opencv":
-        support = support & _interior(patch)
+    if region == "opencv":  # the outermost pixels of a patch do not count
+        is_inner = (ys > 0) & (ys < size[:, :1] - 1), (xs > 0) & (xs < size[:, 1:] - 1)
+        support = support & (is_inner[0][:, :, None] & is_inner[1][:, None, :])[:, None]
     weight = torch.where(support, weight.clamp(0.0, 1.0), 0.0)
     if region == "opencv":
         weight = _erode(weight)

@@ -127,6 +127,7 @@ def difference_label(
 ) -> Tensor:
     """See `ssad_kernels.labels.difference_label`; threshold is one of a sum over channels."""
     channels = before.shape[1]
+    region = counted(region, steepness, midpoint, factor)
     total = channel_sum((_widened(after) - _widened(before)).abs())
     is_changed = region & (total > threshold)
     mask = _median(is_changed, size // 2, True)
@@ -146,6 +147,14 @@ def difference_label(
         return middle
     exponent = _per_sample(steepness) * (middle - _per_sample(midpoint))
     return torch.where(mask, torch.sigmoid(exponent), 0.0)
+
+
+def counted(region: Tensor, *rows: Tensor | None) -> Tensor:
+    """The region of the samples whose numbers are finite; the others have none."""
+    for row in rows:
+        if row is not None:
+            region = region & row.isfinite()[:, None, None, None]
+    return region
 
 
 def _per_sample(row: Tensor | None) -> Tensor:

@@ -27,11 +27,13 @@ from ssad_kernels.testing.nsa import (
     NSA_LAWS,
     NSA_RECIPES,
     make_objects,
+    nsa_keyed_samples,
     region_outcomes,
     regions_samples,
     sample_nsa_samples,
 )
 from ssad_kernels.testing.poisson import poisson_samples
+from ssad_kernels.testing.ranking import component_samples, count_samples, make_maps, make_spiral
 from ssad_kernels.testing.upsample import upsample_samples
 
 __all__ = [
@@ -46,8 +48,10 @@ __all__ = [
     "blend_outcomes",
     "make_blend",
     "make_images",
+    "make_maps",
     "make_mask",
     "make_objects",
+    "make_spiral",
     "outcomes",
     "region_outcomes",
     "same_bits",
@@ -85,6 +89,8 @@ _BLENDS = {
 TOLERANCES = {
     "alpha_blend": _PIXELS,
     "alpha_blend_": _PIXELS,
+    "connected_components": {},
+    "count_above": _EXACT,
     "cut_paste": _PIXELS,
     "cut_paste_": _PIXELS,
     "cut_paste_keyed": _PIXELS,
@@ -93,6 +99,9 @@ TOLERANCES = {
     "difference_label": {torch.float32: 1e-6},
     "median_filter": {},
     "object_mask": {},
+    # The third patch is blended into what the first two left. Whether a pixel is labelled can hang
+    # on the last bit of its difference.
+    "nsa_keyed": {torch.uint8: 3.0, torch.float64: 1e-8, torch.float32: math.inf},
     "nsa_regions": _EXACT,
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
@@ -115,6 +124,8 @@ TOLERANCES = {
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "alpha_blend": alpha_samples,
     "alpha_blend_": alpha_samples,
+    "connected_components": component_samples,
+    "count_above": count_samples,
     "cut_paste": cut_paste_samples,
     "cut_paste_": cut_paste_samples,
     "cut_paste_keyed": cut_paste_keyed_samples,
@@ -122,6 +133,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "difference_label": label_samples,
     "median_filter": median_samples,
     "object_mask": mask_samples,
+    "nsa_keyed": nsa_keyed_samples,
     "nsa_regions": regions_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from ssad_kernels.nsa import NsaParams
+from ssad_kernels.nsa_keyed import pack_style
 from ssad_kernels.nsa_law import NsaLaw, pack_law, sample_nsa
+from ssad_kernels.nsa_steps import NsaStyle
 from ssad_kernels.random import make_keys
+from ssad_kernels.testing.images import make_images
 
 Arguments = tuple[Any, ...]
 
@@ -192,3 +195,56 @@ def region_outcomes(device: torch.device | str = "cpu") -> tuple[NsaParams, tupl
         torch.zeros(4, dtype=torch.int8, device=device),
     )
     return params, (24, 20)
+
+
+_KEYED: dict[str, tuple[NsaLaw, NsaStyle]] = {
+    "source": (NsaLaw(), NsaStyle()),
+    "mixed": (NsaLaw(patches=4, resize=(0.5, 2.0)), NsaStyle("mixed", label="intensity")),
+    "average": (NsaLaw(p=0.5), NsaStyle("average", region="rect", label="binary")),
+    "ellipses": (NsaLaw(shape="ellipses", size="uniform"), NsaStyle("monochrome")),
+    "rect": (NsaLaw(shape="ellipses", size="uniform"), NsaStyle("mix", region="rect")),
+    "scaled": (NSA_LAWS["square"], NsaStyle("scaled", label="factor", tolerance=0.0, size=1)),
+    "uniform": (NSA_LAWS["square"], NsaStyle("uniform", label="factor", tolerance=0.0, size=1)),
+    "swap": (NSA_LAWS["cutpaste"], NsaStyle("swap")),
+    "objects": (NSA_LAWS["objects"], NsaStyle(background=(110.0, 40.0))),
+    "otsu": (NSA_LAWS["objects"], NsaStyle("swap", background="otsu")),
+    "released": (NSA_LAWS["released"], NsaStyle("mix")),
+    "released-scaled": (NSA_LAWS["released-ellipses"], NsaStyle("scaled", label="factor")),
+    "released-uniform": (NSA_LAWS["released-objects"], NsaStyle("uniform", label="factor")),
+}
+
+
+def nsa_keyed_samples(device: torch.device | str) -> dict[str, Arguments]:
+    """Arguments of ``nsa_keyed``, by name."""
+
+    def make(
+        name: str, images: Tensor, *given: Tensor | None, stream: int = 7, step: int = 1
+    ) -> Arguments:
+        law, style = _KEYED[name]
+        keys = make_keys(3, 1, torch.arange(step * images.shape[0], device=device))[::step]
+        return (images, keys, *given, stream, *pack_style(law, style))
+
+    images = make_images(5, 3, 48, 40, device=device)
+    bank = make_images(4, 3, 48, 40, device=device, seed=1)
+    objects = make_objects(9, 48, 40, (0.8, 0.7)).to(device)
+    found = {
+        name: make(name, images, None if law.same_source else bank, None, None)
+        for name, (law, style) in _KEYED.items()
+        if style.background is None
+    }
+    for name in ("objects", "otsu", "released-objects"):
+        key = name if name in _KEYED else "released-uniform"
+        found[name] = make(key, images, None, objects[:5] if key != name else None, None)
+    found["masks"] = make("released-uniform", images, bank, objects[:5], objects[5:])
+    found["bank-objects"] = make("objects", images, bank, None, objects[5:])
+    last = images.to(memory_format=torch.channels_last)
+    found["strided"] = make("mixed", last, bank[..., :], None, None, step=2)
+    for dtype, channels in ((torch.float64, 1), (torch.float64, 4)):
+        parts = (
+            make_images(3, channels, 32, 40, dtype=dtype, device=device, seed=s) for s in (1, 2)
+        )
+        found[f"{dtype}-{channels}"] = make("mixed", *parts, None, None)
+    found["empty-batch"] = make("source", images[:0], bank, None, None)
+    found["one-sample"] = make("source", images[:1], bank, None, None)
+    found["small"] = make("source", images[..., :7, :5].contiguous(), None, None, None)
+    return found

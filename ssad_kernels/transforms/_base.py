@@ -26,6 +26,9 @@ class KeyedTransform(nn.Module):
 
     def __init__(self, name: str, stream: int) -> None:
         super().__init__()
+        if not isinstance(stream, int):
+            must = "be a whole number"
+            raise TypeError(wording(type(self).__name__, "stream", must, repr(stream)))
         if not 0 <= stream < 256:
             raise ValueError(wording(type(self).__name__, "stream", "be in 0...255", stream))
         self.stream = STREAMS[name] + 256 * stream
@@ -78,8 +81,11 @@ class KeyedTransform(nn.Module):
 
 def as_numbers(value: Any) -> tuple[Any, ...]:
     """A sequence of numbers as a tuple; an empty one for anything else."""
-    is_numbers = isinstance(value, Iterable) and all(isinstance(x, (int, float)) for x in value)
-    return tuple(value) if is_numbers else ()
+    try:
+        numbers = tuple(value)
+    except TypeError:  # a tensor of one number calls itself iterable
+        return ()
+    return numbers if all(isinstance(x, (int, float)) for x in numbers) else ()
 
 
 def check_range(
@@ -165,9 +171,17 @@ def check_count(op: str, name: str, value: int, high: int) -> int:
     return int(value)
 
 
+def check_flag(op: str, name: str, value: bool) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(wording(op, name, "be True or False", repr(value)))
+    return value
+
+
 def check_choice(op: str, name: str, value: Any, choices: Iterable[Any]) -> None:
     """One of several words."""
-    if not any(value is choice or value == choice for choice in choices):
+    is_word = isinstance(value, str)  # an array would be compared number by number
+    if not any(value is choice or (is_word and value == choice) for choice in choices):
         raise ValueError(
             wording(op, name, f"be one of {', '.join(map(str, choices))}", repr(value))
         )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from ssad_kernels._arrays import plain
 from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
-from ssad_kernels._status import Status, is_applied
-from ssad_kernels.nsa import NsaParams
 from ssad_kernels.transforms._base import as_numbers
 
 
@@ -27,31 +24,6 @@ def mask_batch(op: str, masks: Any, images: Tensor) -> Tensor:
     check_dtype(op, "masks", batch, [torch.bool])
     check_shape(op, "masks", batch, (images.shape[0], 1, *images.shape[2:]))
     return batch
-
-
-def numbers_in_use(patches: NsaParams) -> Iterable[int]:
-    """The numbers of patches that a sample has: on a CPU, where to look is cheaper than to try."""
-    apply = patches.apply
-    if apply.device.type != "cpu" or torch.compiler.is_compiling():
-        return range(apply.shape[1])
-    return [k for k, is_used in enumerate(apply.any(0).tolist()) if is_used]
-
-
-def status_of(patches: NsaParams, outcomes: dict[int, Tensor]) -> Tensor:
-    """APPLIED if one patch was, else why the first one was not; ``outcomes`` by patch."""
-    was_applied = torch.zeros_like(patches.status, dtype=torch.bool)
-    why = patches.status
-    for k, outcome in outcomes.items():
-        tried = patches.apply[:, k]
-        was_applied |= tried & is_applied(outcome)
-        why = torch.where(tried & (why == Status.APPLIED.value), outcome, why)
-    return torch.where(was_applied, Status.APPLIED.value, why)
-
-
-def grey_mask(mask: Tensor | None, factor: Tensor, size: Sequence[int]) -> Tensor:
-    """A mask of uint8 whose grey is the factor, as the released code has it."""
-    grey = (factor * 255.0).ceil().to(torch.uint8)[:, None, None]
-    return grey.expand(-1, *size) if mask is None else grey * mask
 
 
 def check_background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:

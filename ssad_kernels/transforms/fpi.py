@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ssad_kernels._errors import wording
+from ssad_kernels.nsa_steps import Gradient
 from ssad_kernels.transforms._base import check_range
-from ssad_kernels.transforms.nsa import NSA, Gradient
+from ssad_kernels.transforms.nsa import NSA
 
 
 class FPI(NSA):
@@ -52,7 +54,12 @@ class FPI(NSA):
             "label": "factor",
             "tolerance": 0.0,
         }
-        bounds = check_range(type(self).__name__, "half_size", half_size, 0.0, 0.5)
+        op = type(self).__name__
+        for name in ("height", "width"):
+            if name in options:
+                must = "be left out, half_size holds for both sides"
+                raise TypeError(wording(op, name, must, options[name]))
+        bounds = check_range(op, "half_size", half_size, 0.0, 0.5)
         super().__init__(bounds, bounds, core=core, factor=factor, **(own | options))
 
 

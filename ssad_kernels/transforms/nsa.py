@@ -8,61 +8,33 @@ and Localization", ECCV 2022.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ssad_kernels._arrays import as_batch, plain
 from ssad_kernels._errors import (
-    check_device,
     check_dtype,
     check_images,
     check_tensor,
     wording,
 )
-from ssad_kernels.alpha_blending import alpha_blend_
-from ssad_kernels.blending import poisson_blend_
-from ssad_kernels.blending_op import unshared
-from ssad_kernels.labels import difference_label, object_mask
-from ssad_kernels.nsa import NsaParams, nsa_regions
-from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw, largest_patch, sample_nsa
-from ssad_kernels.random import STREAMS, philox
+from ssad_kernels.labels import Kind, object_mask
+from ssad_kernels.nsa_keyed import GRADIENTS, check_bank, nsa_keyed
+from ssad_kernels.nsa_law import MAX_PATCHES, MAX_PROPOSALS, NsaLaw
+from ssad_kernels.nsa_steps import Draw, Gradient, NsaStyle, apply_nsa, draw_nsa
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
     check_choice,
     check_count,
+    check_flag,
     check_number,
     check_probability,
     check_range,
 )
-from ssad_kernels.transforms._patches import (
-    check_background,
-    grey_mask,
-    mask_batch,
-    numbers_in_use,
-    status_of,
-)
-
-Gradient = Literal["source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform"]
-Label = Literal["logistic", "binary", "intensity", "factor"]
-
-_CODES = {"source": 0, "mixed": 1, "average": 2, "monochrome": 3, "scaled": 1}
-_GRADIENTS = (*_CODES, "mix", "swap", "uniform")
-_NO_CODE = -1  # a sample that `poisson_blend_` is to leave alone
-
-
-class Draw(NamedTuple):
-    """All that is random in an `NSA`, `FPI` or `PII`.
-
-    Attributes:
-        patches: where the patches come from and go to, see `NsaParams`.
-        gradient: (N,) int64, the code of `poisson_blend_`; without meaning where nothing is solved.
-    """
-
-    patches: NsaParams
-    gradient: Tensor
+from ssad_kernels.transforms._patches import check_background, mask_batch
 
 
 class NSA(KeyedTransform):
@@ -152,7 +124,7 @@ class NSA(KeyedTransform):
         object_share: float = 0.7,
         overlap: float = 0.25,
         proposals: int = 64,
-        label: Label = "logistic",
+        label: Kind = "logistic",
         steepness: float = 1 / 6,
         midpoint: float = 15.0,
         tolerance: float = 1.0,
@@ -169,7 +141,7 @@ class NSA(KeyedTransform):
         check_choice(op, "size", size, ("gamma", "uniform", "square", "cutpaste"))
         check_choice(op, "shape", shape, ("rectangle", "ellipses"))
         check_choice(op, "source", source, ("other", "same"))
-        check_choice(op, "gradient", gradient, _GRADIENTS)
+        check_choice(op, "gradient", gradient, GRADIENTS)
         check_choice(op, "label", label, ("logistic", "binary", "intensity", "factor"))
         check_choice(op, "region", region, ("mask", "rect"))
         check_choice(op, "compat", compat, (None, "reference"))
@@ -187,7 +159,7 @@ class NSA(KeyedTransform):
             patches=check_count(op, "patches", patches, MAX_PATCHES),
             object_share=check_number(op, "object_share", object_share, 0, 1),
             overlap=check_number(op, "overlap", overlap, 0, 1),
-            shift=shift,
+            shift=check_flag(op, "shift", shift),
             same_source=source == "same",
             core=check_number(op, "core", core, 0.01, 1),
             shape=shape,
@@ -195,13 +167,19 @@ class NSA(KeyedTransform):
             factor=check_range(op, "factor", factor, 0.0, 1.0),
             is_reference=compat == "reference",
         )
-        self.gradient, self.label = gradient, label
-        self.background = check_background(op, background)
-        self.steepness = check_number(op, "steepness", steepness, 0, 1e6)
-        self.midpoint = check_number(op, "midpoint", midpoint, -1e6, 1e6)
-        self.tolerance = check_number(op, "tolerance", tolerance, 0, 255)
-        self.region, self.compat = region, compat
-        self.inplace, self.return_status = inplace, return_status
+        self.style = NsaStyle(
+            gradient=gradient,
+            region=region,
+            background=check_background(op, background),
+            label=label,
+            steepness=check_number(op, "steepness", steepness, 0, 1e6),
+            midpoint=check_number(op, "midpoint", midpoint, -1e6, 1e6),
+            tolerance=check_number(op, "tolerance", tolerance, 0, 255),
+            size=self._LABEL_SIZE,
+        )
+        self.compat = compat
+        self.inplace = check_flag(op, "inplace", inplace)
+        self.return_status = check_flag(op, "return_status", return_status)
         self.bank = self.bank_masks = None
         if bank is not None:
             check_tensor(op, "bank", bank)
@@ -226,11 +204,16 @@ class NSA(KeyedTransform):
         if images.ndim == 3 and not has_bank and not self.law.same_source:
             must = 'be given for a single image, which has no other one (or source="same")'
             raise ValueError(wording(op, "bank", must, None))
-        bank, masks, bank_masks = self._sources(batch, bank, masks, bank_masks)
-        if params is None:
-            keys = self.keys_of(batch, keys)
-            params = self._draw(keys, batch, bank, masks, bank_masks)
-        image, label, *status = self._augment(batch, params, bank, masks, bank_masks)
+        given = self._given(batch, bank, masks, bank_masks)
+        if params is not None:
+            results = self._augment(batch, params, *given)
+        elif batch.device.type == "cpu":
+            results = self._keyed(batch, self.keys_of(batch, keys), *given)
+        else:
+            given = self._with_objects(batch, *given)
+            params = self._draw(self.keys_of(batch, keys), batch, *given)
+            results = self._augment(batch, params, *given)
+        image, label, *status = results
         return (restore_images(image), restore_masks(label), *status)
 
     def make_params(
@@ -243,33 +226,8 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> Draw:
         """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
-        return self._draw(keys, images, *self._sources(images, bank, masks, bank_masks))
-
-    def _draw(
-        self,
-        keys: Tensor,
-        images: Tensor,
-        bank: Tensor | None,
-        masks: Tensor | None,
-        bank_masks: Tensor | None,
-    ) -> Draw:
-        n, _, height, width = images.shape
-        patches = sample_nsa(
-            keys,
-            height,
-            width,
-            self.law,
-            stream=self.stream,
-            sources=None if bank is None else bank.shape[0],
-            source_masks=bank_masks,
-            target_masks=masks,
-        )
-        if self.gradient == "mix":
-            codes = philox(keys, self.stream + STREAMS["coin"], 1)[:, 0] >> 31
-        else:
-            code = _CODES.get(self.gradient, 0)
-            codes = torch.full((n,), code, dtype=torch.int64, device=images.device)
-        return Draw(patches, codes)
+        given = self._given(images, bank, masks, bank_masks)
+        return self._draw(keys, images, *self._with_objects(images, *given))
 
     def apply_params(
         self,
@@ -281,7 +239,49 @@ class NSA(KeyedTransform):
         bank_masks: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Apply parameters to a batch (N, C, H, W); draws nothing."""
-        return self._augment(images, params, *self._sources(images, bank, masks, bank_masks))
+        return self._augment(images, params, *self._given(images, bank, masks, bank_masks))
+
+    def _keyed(
+        self,
+        images: Tensor,
+        keys: Tensor,
+        bank: Tensor | None,
+        masks: Tensor | None,
+        bank_masks: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """Draw and apply in one call: of a single image the calls take longer than the work."""
+        out, label, status = nsa_keyed(
+            images,
+            keys,
+            self.law,
+            self.style,
+            stream=self.stream,
+            bank=bank,
+            masks=masks,
+            bank_masks=bank_masks,
+        )
+        out = images.copy_(out) if self.inplace else out
+        return (out, label, status) if self.return_status else (out, label)
+
+    def _draw(
+        self,
+        keys: Tensor,
+        images: Tensor,
+        bank: Tensor | None,
+        masks: Tensor | None,
+        bank_masks: Tensor | None,
+    ) -> Draw:
+        return draw_nsa(
+            keys,
+            images.shape[2],
+            images.shape[3],
+            self.law,
+            self.style.gradient,
+            stream=self.stream,
+            sources=None if bank is None else bank.shape[0],
+            masks=masks,
+            source_masks=bank_masks,
+        )
 
     def _augment(
         self,
@@ -291,105 +291,52 @@ class NSA(KeyedTransform):
         masks: Tensor | None,
         bank_masks: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        patches = params.patches
-        height, width = images.shape[2:]
-        regions, shapes = nsa_regions(
-            patches,
-            height,
-            width,
-            source_masks=bank_masks,
-            target_masks=masks,
-            side=largest_patch(self.law, height, width),
-            paste="label" if self.gradient in ("swap", "uniform") else "blend",
-            is_reference=self.law.is_reference,
+        bank, masks, bank_masks = self._with_objects(images, bank, masks, bank_masks)
+        options: dict[str, Any] = {"bank": bank, "masks": masks, "source_masks": bank_masks}
+        out, label, status = apply_nsa(
+            images, params, self.law, self.style, is_written=self.inplace, **options
         )
-        before = images.clone() if self.inplace else images
-        out = images if self.inplace else images.clone()
-        # Later patches are cut from the bank as it was, also if it lies in the images' memory.
-        sources = before if bank is None else unshared(out, bank)
-        outcomes = {}
-        for k in numbers_in_use(patches):
-            mask = None if shapes is None else shapes[:, k]
-            outcomes[k] = self._blend(out, sources, mask, params, k)
-        label = difference_label(
-            before,
-            out,
-            regions,
-            kind=self.label,
-            steepness=self.steepness,
-            midpoint=self.midpoint,
-            factor=patches.factor if self.label == "factor" else 1.0,
-            tolerance=self.tolerance,
-            size=self._LABEL_SIZE,
-        )
-        return (out, label, status_of(patches, outcomes)) if self.return_status else (out, label)
+        return (out, label, status) if self.return_status else (out, label)
 
-    def _sources(
+    def _given(
         self, images: Tensor, bank: Tensor | None, masks: Any, bank_masks: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Bank, objects and the bank's objects of a call, with the transform's own as defaults."""
+        """Bank, objects and the bank's objects of a call, checked; the transform's as defaults."""
         op = type(self).__name__
         check_images(op, images, is_written=self.inplace)
         if self.compat is not None:
             check_dtype(op, "images", images, [torch.uint8])
-        has_masks = masks is not None
-        masks = mask_batch(op, masks, images) if has_masks else self._objects(images)
+        masks = None if masks is None else mask_batch(op, masks, images)
         if bank is None:
             bank = self.bank
         elif bank is not self.bank:
             check_tensor(op, "bank", bank)
-            check_images(op, bank, argument="bank")
             bank = plain(bank)
         if bank is None:
-            return None, masks, masks
-        if self.law.same_source:
-            raise ValueError(wording(op, "bank", 'be None with source="same"', "a bank"))
-        if not len(bank):
-            raise ValueError(wording(op, "bank", "hold at least one image", tuple(bank.shape)))
-        check_dtype(op, "bank", bank, [images.dtype])
-        check_device(op, "bank", bank, images.device)
-        if bank.shape[1:] != images.shape[1:]:
-            must = f"have images like those to be changed, {tuple(images.shape[1:])}"
-            raise ValueError(wording(op, "bank", must, tuple(bank.shape[1:])))
-        if bank_masks is None:
-            bank_masks = self.bank_masks if bank is self.bank else self._objects(bank)
-        if bank_masks is None and has_masks:
+            if bank_masks is not None:
+                raise ValueError(wording(op, "bank_masks", "be given with a bank", "no bank"))
+            return None, masks, None
+        check_bank(op, images, bank, self.law)
+        if bank_masks is None and bank is self.bank:
+            bank_masks = self.bank_masks
+        if bank_masks is None and masks is not None:
             raise ValueError(wording(op, "bank_masks", "be given with masks and a bank", None))
         return bank, masks, bank_masks
 
-    def _objects(self, images: Tensor) -> Tensor | None:
-        return None if self.background is None else object_mask(images, self.background)
+    def _with_objects(
+        self,
+        images: Tensor,
+        bank: Tensor | None,
+        masks: Tensor | None,
+        bank_masks: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The same with the objects that are to be found."""
+        if masks is None:
+            masks = self._objects(images)
+        if bank is None:
+            return None, masks, masks
+        return bank, masks, self._objects(bank) if bank_masks is None else bank_masks
 
-    def _blend(
-        self, out: Tensor, sources: Tensor, mask: Tensor | None, params: Draw, k: int
-    ) -> Tensor:
-        """Blend patch k of each sample into it; their status."""
-        patches, codes = params
-        box, apply, f = patches.target_box[:, k], patches.apply[:, k], patches.factor
-        top_left, sizes = box[:, :2], box[:, 2:]
-        source: dict[str, Any] = {
-            "sizes": sizes,
-            "source_index": patches.source_index,
-            "source_box": patches.source_box[:, k],
-            "return_status": True,
-        }
-        status: Tensor
-        if self.gradient in ("swap", "uniform"):
-            alpha = apply.double() if self.gradient == "swap" else f * apply
-            compat = self.compat
-            _, status = alpha_blend_(
-                out, sources, mask, top_left, alpha=alpha, compat=compat, **source
-            )
-            return status
-        source["gradient"] = torch.where(apply, codes, _NO_CODE)
-        if self.compat == "reference":
-            # It centres a patch one pixel to the right of its label if the width is odd.
-            top_left = torch.stack([top_left[:, 0], top_left[:, 1] + sizes[:, 1] % 2], dim=1)
-            if self.gradient == "scaled":
-                mask = grey_mask(mask, f, out.shape[2:])
-            _, status = poisson_blend_(out, sources, mask, top_left, compat="opencv", **source)
-            return status
-        if self.gradient == "scaled":
-            source |= {"source_gain": f, "target_gain": 1.0 - f}
-        _, status = poisson_blend_(out, sources, mask, top_left, region=self.region, **source)
-        return status
+    def _objects(self, images: Tensor) -> Tensor | None:
+        background = self.style.background
+        return None if background is None else object_mask(images, background)

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ssad_kernels.reference.labels import counted
 from ssad_kernels.triton._variants import Variant
 from ssad_kernels.triton.medians import (
     BLOCK,
@@ -18,7 +19,7 @@ from ssad_kernels.triton.medians import (
     median_of,
     nearest,
     order_of,
-    places,
+    tile_of,
     value_of,
     window,
 )
@@ -42,13 +43,7 @@ def _objects_kernel(
     channels: tl.constexpr, is_otsu: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Compare with bounds or, for Otsu's method, store the levels."""
-    tile = tl.program_id(0).to(tl.int64)
-    sample = tile // tiles
-    start = tile % tiles * block
-    lanes = tl.arange(0, block)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = start + lanes < pixels
-    y, x = places(start, height, width, lanes)
+    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
     place = images + sample * stride_n + y * stride_y + x * stride_x
     total = _load_sum(place, stride_c, mask, channels, compute)
     if is_otsu:
@@ -62,7 +57,7 @@ def _objects_kernel(
         found = level.to(tl.uint8)
     else:
         found = ((total < tl.load(bounds)) | (total > tl.load(bounds + 1))).to(tl.uint8)
-    tl.store(out + sample * pixels + start + lanes, found, mask=mask)
+    tl.store(out + sample * pixels + pixel, found, mask=mask)
 
 
 @triton.jit
@@ -112,13 +107,7 @@ def _changes_kernel(
     region_n, region_y, region_x, tiles,
     channels: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0).to(tl.int64)
-    sample = tile // tiles
-    start = tile % tiles * block
-    lanes = tl.arange(0, block)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = start + lanes < pixels
-    y, x = places(start, height, width, lanes)
+    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
     place = region + sample * region_n + y * region_y + x * region_x
     is_inside = tl.load(place, mask=mask, other=0) != 0
     a = before + sample * before_n + y * before_y + x * before_x
@@ -129,7 +118,7 @@ def _changes_kernel(
         new = tl.load(b + c * after_c, mask=mask, other=0).to(compute)
         total += tl.abs(new - old)
     is_inside = is_inside & (total == total)
-    at = sample * pixels + start + lanes
+    at = sample * pixels + pixel
     is_changed = is_inside & (total > tl.load(threshold))
     if compute == tl.int32:
         level = total.to(tl.float32)
@@ -146,13 +135,7 @@ def _majority_kernel(
     radius: tl.constexpr, is_label: tl.constexpr, has_factor: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """The median of a square over 0 and 1; then, for a label, what is left of the values."""
-    tile = tl.program_id(0).to(tl.int64)
-    sample = tile // tiles
-    start = tile % tiles * block
-    lanes = tl.arange(0, block)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = start + lanes < pixels
-    y, x = places(start, height, width, lanes)
+    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
     plane = marks + sample * pixels
     side: tl.constexpr = 2 * radius + 1
     count = tl.zeros((block,), tl.int32)
@@ -161,7 +144,7 @@ def _majority_kernel(
         near_x = nearest(x + j % side - radius, width)
         count += tl.load(plane + near_y * width + near_x, mask=mask, other=0).to(tl.int32)
     is_set = count > side * side // 2
-    at = sample * pixels + start + lanes
+    at = sample * pixels + pixel
     tl.store(out + at, is_set.to(tl.uint8), mask=mask)
     if is_label:
         value = tl.load(values + at, mask=mask, other=0.0)
@@ -176,13 +159,7 @@ def _label_kernel(
     unit: tl.constexpr, kind: tl.constexpr, radius: tl.constexpr, columns: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0).to(tl.int64)
-    sample = tile // tiles
-    start = tile % tiles * block
-    lanes = tl.arange(0, block)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = start + lanes < pixels
-    y, x = places(start, height, width, lanes)
+    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
     dy, dx, is_inside = window(radius, False, columns)
     near_y = nearest(y[:, None] + dy[None, :], height)
     near_x = nearest(x[:, None] + dx[None, :], width)
@@ -193,7 +170,7 @@ def _label_kernel(
     count = tl.sum(is_inside.to(tl.int32), axis=0)
     middle = value_of(median_of(order, count // 2, 32), True, 32, tl.float32)
     level = tl.div_rn(middle, tl.full((block,), unit, tl.float32))
-    at = sample * pixels + start + lanes
+    at = sample * pixels + pixel
     if kind == _LOGISTIC:
         is_set = tl.load(marks + at, mask=mask, other=0) != 0
         exponent = tl.load(steepness + sample) * (level - tl.load(midpoint + sample))
@@ -241,6 +218,7 @@ def launch_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> N
     bound = before.new_full((1,), threshold, dtype=dtype)
     changed, marks = torch.empty((2, *label.shape), dtype=torch.uint8, device=label.device)
     values = torch.empty_like(label)
+    region = counted(region, steepness, midpoint, factor)
     region_n, _, region_y, region_x = region.stride()
     with torch.cuda.device_of(before):
         _changes_kernel[(n * tiles,)](

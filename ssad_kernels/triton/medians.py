@@ -22,11 +22,22 @@ LARGEST = tl.constexpr((1 << 63) - 1)
 
 
 @triton.jit
-def places(start, height, width, lanes):
-    """Row and column of the pixels ``start + lanes`` of a plane, int64."""
+def tile_of(height, width, tiles, block: tl.constexpr):
+    """The pixels of a program, one of ``tiles`` for each plane.
+
+    Returns:
+        The plane, the pixels' numbers in it, how many it has, which of the numbers are pixels, and
+        rows and columns; int64.
+    """
+    tile = tl.program_id(0).to(tl.int64)
+    start = tile % tiles * block
+    lanes = tl.arange(0, block)
+    pixels = tl.cast(height, tl.int64) * width
     x = (start % width).to(tl.int32) + lanes
     width_32 = tl.cast(width, tl.int32)
-    return start // width + x // width_32, (x % width_32).to(tl.int64)
+    y = start // width + x // width_32
+    own = start + lanes
+    return tile // tiles, own, pixels, own < pixels, y, (x % width_32).to(tl.int64)
 
 
 @triton.jit
@@ -100,13 +111,7 @@ def _median_kernel(
     is_float: tl.constexpr, bits: tl.constexpr, columns: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program a few pixels of a plane."""
-    tile = tl.program_id(0).to(tl.int64)
-    plane = tile // tiles
-    start = tile % tiles * block
-    lanes = tl.arange(0, block)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = start + lanes < pixels
-    y, x = places(start, height, width, lanes)
+    plane, at, pixels, mask, y, x = tile_of(height, width, tiles, block)
     sample = plane // channels
     origin = images + sample * stride_n + plane % channels * stride_c
     own = tl.load(origin + y * stride_y + x * stride_x, mask=mask, other=0)
@@ -134,7 +139,7 @@ def _median_kernel(
         in_rows = tl.where(top < 0, y < tl.minimum(top, 0) + h, (y >= top) & (y - top < h))
         in_columns = tl.where(left < 0, x < tl.minimum(left, 0) + w, (x >= left) & (x - left < w))
         middle = tl.where(in_rows & in_columns, middle, own)
-    tl.store(out + plane * pixels + start + lanes, middle, mask=mask)
+    tl.store(out + plane * pixels + at, middle, mask=mask)
 
 
 def columns_of(radius: int) -> int:

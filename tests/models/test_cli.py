@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -98,6 +99,12 @@ def test_walk_from_training_to_export(tmp_path: Path) -> None:
     assert "bottle" in text
     assert HOSTILE in text
     results = json.loads((out / "eval/results.json").read_text())
+    with (out / "eval/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["category"] for row in rows} == {"bottle", HOSTILE}
+    assert list(rows[0]) == ["method", "category", "seed", "metric", "value", "low", "high"]
+    assert rows[0]["metric"] == "auroc"
+    assert float(rows[0]["value"]) == results[0]["evaluation"]["metrics"]["auroc"]["value"]
     assert {one["category"] for one in results} == {"bottle", HOSTILE}
     assert 0 <= results[0]["evaluation"]["metrics"]["auroc"]["value"] <= 1
     text = ssadk("eval", data, trained, "--category", "bottle", "--out", out / "one")

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,7 +104,13 @@ def test_walk_from_images_to_export(tmp_path: Path) -> None:
     assert isinstance(own, NsaRecipe)
     assert (own.patches, own.batch) == (4, 16)
     assert "44 images of 'a b'" in mine.read_text(encoding="utf-8")
-    text = ssadk("calibrate", data, "--recipe", "cutpaste", "--out", mine, code=1)
+    before = mine.read_bytes()
+    text = ssadk("calibrate", data, "--out", mine, *TINY[:-2], "--seed", "1", code=1)
+    assert "my.yaml: there is one already; choose another --out, or replace it with" in text
+    assert mine.read_bytes() == before
+    ssadk("calibrate", data, "--out", mine, *TINY[:-2], "--force")
+    assert mine.read_bytes() == before
+    text = ssadk("calibrate", data, "--recipe", "cutpaste", "--out", mine, "--force", code=1)
     assert "cutpaste: must be a recipe of nsa, fpi or pii, got one of cutpaste" in text
 
     trained, out = tmp_path / "runs", tmp_path / "out"
@@ -132,7 +141,9 @@ def test_the_table_of_the_paper_beside_ours() -> None:
         ("pii", "label=factor", "PII"),
     ]:
         image, pixel = compare(runs, load_recipe(name, [override]))
-        assert f"After ±: sample standard deviation. Difference to {title}." in image.note
+        assert f"After ±: sample standard deviation. Difference to {title}" in image.note
+        assert image.note.endswith(".")
+        assert ".." not in image.note
         assert image.headings[:3] == pixel.headings[:3] == ("category", "ours", "diff.")
     image, pixel = compare(runs, load_recipe("nsa"))
     assert image.rows[0] == [
@@ -140,6 +151,28 @@ def test_the_table_of_the_paper_beside_ours() -> None:
         *("100.0", "90.2", "97.6", "97.6±0.2", "97.5±0.2", "97.7±0.3"),
     ]
     assert pixel.rows[0][2:] == ["+1.7", "97.7", "91.8", "93.1", "98.4±0.2", "97.3±0.5", "98.3±0.1"]
-    image, _ = compare(runs, load_recipe("fpi-wrn"))
-    assert "diff." not in image.headings
+    for name, override in [("fpi-wrn", "lr=0.001"), ("nsa", "epochs=5"), ("nsa", "patches=2")]:
+        image, _ = compare(runs, load_recipe(name, [override]))
+        assert "diff." not in image.headings
     assert "as the paper has no such model" in image.note
+
+
+def test_images_without_room_for_patches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Black ones, on which there is no object."""
+    for i in range(12):
+        save(tmp_path / f"data/nut/train/good/{i}.png", np.zeros((64, 64, 3), np.uint8))
+    save(tmp_path / "data/nut/test/good/0.png", np.zeros((64, 64, 3), np.uint8))
+    options = (*TINY, "--set", "background=[0, 20]")
+    text = ssadk("augment", tmp_path / "data", *options, "--draws", "9", "--out", tmp_path)
+    assert "nan" not in text
+    assert "9 no place" in text
+    with caplog.at_level(logging.WARNING, "ssad_models.nsa.module"):
+        ssadk("train", tmp_path / "data", *options, "--set", "epochs=2", "--out", tmp_path / "runs")
+    assert caplog.text.count("no patch has changed an image in the first epoch") == 1
+
+
+def test_the_command_line_as_a_module() -> None:
+    command = [sys.executable, "-m", "ssad_models.cli", "reproduce", "--help"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name in ("fpi-wrn", "pii-wrn", "nsa-cxr"):
+        assert name in found.stdout

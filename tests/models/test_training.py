@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -229,6 +230,9 @@ def test_too_few_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING, "ssad_models.training"):
         path = train(tiny(), few, tmp_path / "few", tensorboard=False)
     assert "nut: no threshold, since 24 normal images are too few" in caplog.text
+    assert re.search(
+        r"for false_alarm=0\.\d+ and held_out=0\.\d+ it takes \d+ of them", caplog.text
+    )
     assert model_file.load(path).calibration is None
     with pytest.raises(ValueError, match=r"'nut' must have at least 8 normal .* got 7"):
         train(tiny(), fewer, tmp_path / "fewer")

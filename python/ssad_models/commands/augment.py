@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -75,7 +76,7 @@ def augment(
                 Text(source.name),
                 name,
                 f"{changed / draws:.1%}",
-                f"{found.share:.1%}",
+                "-" if math.isnan(found.share) else f"{found.share:.1%}",
                 Text(statuses, "" if changed >= draws / 2 else "red"),
             )
         console.print(f"Wrote {path}", markup=False, soft_wrap=True)

@@ -31,6 +31,7 @@ def calibrate(
     folder: Folders = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the patches that are tried.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if there is one.")] = False,
 ) -> None:
     """Find NSA's settings for images of your own, and write them as a recipe.
 
@@ -42,6 +43,9 @@ def calibrate(
     much patches change images, which the labels are scaled by.
     """
     check_writable(out.parent)
+    if out.exists() and not force:
+        msg = f"{out}: there is one already; choose another --out, or replace it with --force"
+        raise FileExistsError(msg)
     from ssad_models.nsa.calibrate import calibrate as run
     from ssad_models.nsa.calibrate import write_recipe
     from ssad_models.nsa.recipe import NsaRecipe

@@ -29,6 +29,14 @@ _HEADINGS = {
     "average_precision": "AP",
     "f1_max": "F1",
     "pixel_auroc": "pixel AUROC",
+    "pixel_average_precision": "pixel AP",
+    "pixel_f1_max": "pixel F1",
+    "aupro_30": "AUPRO 30%",
+    "aupro_05": "AUPRO 5%",
+    "aupro_01": "AUPRO 1%",
+    "iou_max": "best IoU",
+    "iou": "IoU",
+    "iou_per_image": "IoU per image",
     "detection_rate": "detected",
     "false_alarm_rate": "false alarms",
 }
@@ -43,9 +51,9 @@ def evaluate(
         list[Path],
         typer.Argument(help="Model files, or folders to search for them.", metavar="MODEL..."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and results.json.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for report.html, results.json and results.csv.")
+    ] = Path("evaluation"),
     category: Categories = None,
     layout: Layout = "auto",
     folder: Folders = None,
@@ -104,4 +112,5 @@ def evaluate(
     left_out = len(files) - sum(run.seed is not None for run in runs)
     if left_out > 0:
         console.print(f"Left out: {left_out} models of other categories.")
-    console.print(f"Wrote {out / 'report.html'} and results.json.", markup=False, soft_wrap=True)
+    wrote = f"Wrote {out / 'report.html'}, results.json and results.csv."
+    console.print(wrote, markup=False, soft_wrap=True)

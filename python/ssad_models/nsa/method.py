@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -15,6 +16,7 @@ from ssad_models.nsa.recipe import NsaRecipe
 from ssad_models.nsa.wide_resnet import wide_resnet_body
 from ssad_models.papers import Beside, Paper
 from ssad_models.pictures import Previews
+from ssad_models.settings import Recipe
 
 if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does without
     from ssad_models.nsa.module import NsaModule
@@ -24,6 +26,9 @@ _NO_MATCH = (
     " No difference, as the paper has no such model: its own have NSA's network, the settings of "
     "their category, and logistic, binary or intensity labels."
 )
+
+# The label has a column of its own; the others change how a detector is used, or mend slips.
+_FREE = ("label", "compat", "held_out", "false_alarm", "precision")
 
 
 class NsaMethod:
@@ -79,11 +84,24 @@ class NsaMethod:
 
     def beside(self, recipe: NsaRecipe, metric: str) -> Beside:
         """All columns; a difference to that of the method, or of NSA's label."""
+        from ssad_models.recipe import load_recipe  # which knows the recipes of all methods
+
         shown = tuple(Paper.read(self.paper).tables[metric].columns)
         own = recipe.label if recipe.method == "nsa" else recipe.method
-        published = recipe.network == "resnet18" and recipe.patch_size == "gamma"
-        match = own if own in shown and published and not recipe.any_category else None
+        published = _settings(recipe) == _settings(load_recipe(recipe.method))
+        match = own if own in shown and published else None
         return Beside(shown, match, "" if match else _NO_MATCH)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What must be as published for a result to be compared with the published one."""
+
+    def chosen(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in _FREE}
+
+    values = chosen(recipe.to_dict())
+    values["categories"] = {name: chosen(own) for name, own in values["categories"].items()}
+    return values
 
 
 def _network(recipe: NsaRecipe) -> DenseNet:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -12,6 +13,8 @@ from ssad_models.data.loader import Synthesize
 from ssad_models.nsa.loss import map_loss
 from ssad_models.nsa.network import DenseNet
 from ssad_models.trainer import TrainingModule
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -45,6 +48,9 @@ class NsaModule(TrainingModule):
         self.network, self.synthesize = network, synthesize
         self.epochs, self.lr, self.lr_end = epochs, lr, lr_end
         self.intensity = intensity
+        # Whether any label was above zero, and whether that was looked at.
+        self._labelled: torch.Tensor | bool = False
+        self._is_told = False
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: the same all through an epoch."""
@@ -54,11 +60,23 @@ class NsaModule(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of one batch; logs it and the learning rate."""
         inputs, labels = batch
+        if not self._is_told:
+            self._labelled = (labels > 0).any() | self._labelled
         loss = map_loss(self.network, inputs, labels, intensity=self.intensity)
         self.log("train/loss", loss)
         self.log("step", float(self.step))  # Lightning takes it for the axis of the others
         self.log("train/lr", self.rate_at(self.step))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Warn after the first epoch if nothing was labelled in it."""
+        if not self._is_told and not bool(self._labelled):
+            log.warning(
+                "no patch has changed an image in the first epoch, so that there is nothing to "
+                "learn: objects may be too small for the patches, or the images all alike; look "
+                "at them with `ssadk augment`, or find settings with `ssadk calibrate`"
+            )
+        self._is_told = True
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam without weight decay."""

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact metrics as torchmetrics has them: batch by batch, on several processes, in checkpoints.
+
+They need every score, so their states grow with the test set: 5 bytes a pixel. A sigmoid is never
+applied, and nothing is binned: only the order of the scores matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from ssad_kernels.pixel_scores import PixelScores, PixelState, pixel_state
+from ssad_kernels.ranking import auroc, average_precision, f1_max
+from ssad_kernels.saturated import DefectScores, DefectState, defect_state
+
+
+class _Collected(Metric):
+    """A metric whose states are lists of tensors, one entry per update."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, fields: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._fields_of_state = tuple(fields)
+        for field in fields:
+            self.add_state(field, default=[], dist_reduce_fx="cat")
+
+    def _append(self, state: Sequence[Tensor]) -> None:
+        for field, value in zip(self._fields_of_state, state, strict=True):
+            getattr(self, field).append(value)
+
+    def _collected(self) -> list[Tensor]:
+        return [dim_zero_cat(getattr(self, field)) for field in self._fields_of_state]
+
+
+class _ImageState(NamedTuple):
+    scores: Tensor
+    targets: Tensor
+
+
+class _ImageMetric(_Collected):
+    """Call: ``metric(scores, targets)``, (N,) floating and (N,) of 0 and 1 or bool."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(_ImageState._fields, **options)
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Add images."""
+        self._append((scores.detach().flatten().clone(), targets.bool().flatten()))
+
+
+class ImageAUROC(_ImageMetric):
+    """See `ssad_kernels.auroc`; of images."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return auroc(*self._collected())
+
+
+class ImageAveragePrecision(_ImageMetric):
+    """See `ssad_kernels.average_precision`; of images."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return average_precision(*self._collected())
+
+
+class ImageF1Max(_ImageMetric):
+    """See `ssad_kernels.f1_max`; of images."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return f1_max(*self._collected())
+
+
+class _PixelMetric(_Collected):
+    """Call: ``metric(maps, masks)``, (N, 1, H, W) or (N, H, W), floating and 0 and 1 or bool."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(PixelState._fields, **options)
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:
+        """Add images."""
+        maps, masks = (x[:, None] if x.dim() == 3 else x for x in (maps, masks))
+        state = pixel_state(maps, masks.bool(), op=type(self).__name__)
+        # The caller may write into its tensors again.
+        self._append(state._replace(scores=state.scores.clone(), targets=state.targets.clone()))
+
+    def _pixels(self) -> PixelScores:
+        return PixelScores.of(PixelState(*self._collected()))
+
+
+class PixelAUROC(_PixelMetric):
+    """See `ssad_kernels.PixelScores.auroc`."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return self._pixels().auroc()
+
+
+class PixelAveragePrecision(_PixelMetric):
+    """See `ssad_kernels.PixelScores.average_precision`."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return self._pixels().average_precision()
+
+
+class PixelF1Max(_PixelMetric):
+    """See `ssad_kernels.PixelScores.f1_max`."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return self._pixels().f1_max()
+
+
+class AUPRO(_PixelMetric):
+    """See `ssad_kernels.PixelScores.aupro`.
+
+    Args:
+        limits: of the false-positive rate; for one number the metric is (), for several (L,).
+        options: of torchmetrics.
+    """
+
+    def __init__(self, limits: float | Sequence[float] = 0.3, **options: Any) -> None:
+        super().__init__(**options)
+        self.limits = limits
+
+    def compute(self) -> Tensor:
+        """() or (L,) float64."""
+        return _of_limits(self._pixels().aupro, self.limits)
+
+
+class IoU(_PixelMetric):
+    """See `ssad_kernels.PixelScores.iou`: at a threshold, over images with anomalous pixels.
+
+    Args:
+        threshold: what is above it is anomalous; None for the quantile of normal images.
+        quantile: of the pixels of images without anomalous ones, in 0 < quantile <= 1.
+        per_image: the mean of the images' own, instead of pooled.
+        options: of torchmetrics.
+    """
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        quantile: float = 0.995,
+        per_image: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.threshold, self.quantile, self.per_image = threshold, quantile, per_image
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        pixels = self._pixels()
+        own = self.threshold
+        found = pixels.iou(pixels.normal_quantile(self.quantile) if own is None else own)
+        return found.per_image if self.per_image else found.pooled
+
+
+class IoUMax(_PixelMetric):
+    """See `ssad_kernels.PixelScores.iou_max`."""
+
+    def compute(self) -> Tensor:
+        """() float64."""
+        return self._pixels().iou_max()
+
+
+class SPRO(_Collected):
+    """See `ssad_kernels.spro`.
+
+    Args:
+        limits: of the false-positive rate; for one number the metric is (), for several (L,).
+        options: of torchmetrics.
+
+    Call: ``metric(maps, defects, image, saturation)``, where `image` counts within the call.
+    """
+
+    def __init__(self, limits: float | Sequence[float] = 0.05, **options: Any) -> None:
+        super().__init__(DefectState._fields, **options)
+        self.limits = limits
+
+    def update(self, maps: Tensor, defects: Tensor, image: Tensor, saturation: Tensor) -> None:
+        """Add images and the defects in them."""
+        state = defect_state(maps, defects, image, saturation, op="SPRO")
+        self._append(state._replace(scores=state.scores.clone()))
+
+    def compute(self) -> Tensor:
+        """() or (L,) float64."""
+        return _of_limits(DefectScores.of(DefectState(*self._collected())).spro, self.limits)
+
+
+def _of_limits(metric: Any, limits: float | Sequence[float]) -> Tensor:
+    several: Tensor = metric([limits] if isinstance(limits, int | float) else limits)
+    return several[0] if isinstance(limits, int | float) else several
