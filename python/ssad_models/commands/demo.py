@@ -53,6 +53,6 @@ def demo(
             out, numbers[:2], steps=3, scratch_steps=2, train=16, places=2, device=place
         )
     if full:
-        nsa_steps, patch_steps = (2, 2) if quick else (600, 300)
+        nsa_steps, patch_steps = (2, 2) if quick else (600, 600)
         settings = replace(settings, nsa_steps=nsa_steps, patch_steps=patch_steps)
     run(settings, console)
