@@ -15,6 +15,8 @@ import torch
 import torchvision
 from torch import nn
 
+from ssad_models.patch_networks import PatchResNet
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -83,8 +85,11 @@ class Backbone(nn.Module):
 
     def pyramid(self, images: torch.Tensor, levels: Collection[int]) -> dict[int, torch.Tensor]:
         """The same images -> for each of the levels its maps (N, width, h, w) float."""
+        return self.climb(self.normalize(images), levels)
+
+    def climb(self, x: torch.Tensor, levels: Collection[int]) -> dict[int, torch.Tensor]:
+        """What `pyramid` returns, of normalised images (N, 3, H, W)."""
         maps = {}
-        x = self.normalize(images)
         for level, layer in enumerate(self.layers, start=1):
             x = layer(x)
             if level in levels:
@@ -243,7 +248,8 @@ class Torchvision(Backbone):
     convolution (9).
 
     Args:
-        name: "resnet18", "resnet50" or "efficientnet_b0" to "efficientnet_b7".
+        name: "resnet18", "resnet50" or "efficientnet_b0" to "efficientnet_b7"; or "resnet18-small",
+            for images of 32 or 64 pixels: a stem of 3 x 3 pixels that keeps their size.
         weights: File with a state dict of torchvision's network of that name; None for random
             weights.
 
@@ -252,7 +258,12 @@ class Torchvision(Backbone):
     """
 
     def __init__(self, name: str, weights: Path | None = None) -> None:
-        net = getattr(torchvision.models, name)(weights=None)
+        plain = name.removesuffix("-small")
+        net = getattr(torchvision.models, plain)(weights=None)
+        if name != plain:
+            net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+            net.maxpool = nn.Identity()
         if weights is not None:
             _load_file(net, name, weights)
         if name.startswith("efficientnet"):
@@ -260,6 +271,19 @@ class Torchvision(Backbone):
         else:
             stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
             layers = [stem, net.layer1, net.layer2, net.layer3, net.layer4]
+        super().__init__(Normalize(IMAGENET_MEAN, IMAGENET_STD), layers, [len(layers)])
+
+
+class Patches(Backbone):
+    """Feature maps of a `PatchResNet`: without padding, they depend on what they see alone.
+
+    Args:
+        features: Width D, a multiple of 8.
+    """
+
+    def __init__(self, features: int) -> None:
+        net = list(PatchResNet(features=features))
+        layers = [nn.Sequential(*net[:3]), *net[3:-2]]  # without pooling
         super().__init__(Normalize(IMAGENET_MEAN, IMAGENET_STD), layers, [len(layers)])
 
 
@@ -279,7 +303,7 @@ def make_backbone(name: str, weights: str | None = None) -> Backbone:
     """A backbone by its name in recipes.
 
     Args:
-        name: "lite0", or a name that `Torchvision` takes.
+        name: "lite0", "patch-resnetD" with D features, or a name that `Torchvision` takes.
         weights: None for random weights, "package" for lite0's, else the file for `Torchvision`.
 
     Raises:
@@ -291,6 +315,11 @@ def make_backbone(name: str, weights: str | None = None) -> Backbone:
             msg = f"`weights` of lite0 must be package or null, got {weights!r}"
             raise ValueError(msg)
         return Lite0(pretrained=weights is not None)
+    if name.startswith("patch-resnet"):
+        if weights is not None:
+            msg = f"`weights` of {name} must be null, got {weights!r}"
+            raise ValueError(msg)
+        return Patches(int(name.removeprefix("patch-resnet")))
     if weights == "package":
         msg = f"`weights` of {name} must be a file or null, got 'package', which only lite0 has"
         raise ValueError(msg)

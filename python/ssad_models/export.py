@@ -75,7 +75,7 @@ def export(model: Model, path: Path, images: torch.Tensor | None = None) -> dict
         score is not at the threshold. For ONNX without ONNX Runtime nothing can be checked: empty.
 
     Raises:
-        ValueError: If the ending is another one.
+        ValueError: If the ending is another one, or the detector cannot be exported.
         ModuleNotFoundError: If ONNX is asked for and its packages are missing.
         RuntimeError: If the outputs differ by more than `TOLERANCE`; a file that was there before
             is then untouched.
@@ -84,6 +84,9 @@ def export(model: Model, path: Path, images: torch.Tensor | None = None) -> dict
     if path.suffix not in SUFFIXES:
         msg = f"{path}: must end in {' or '.join(SUFFIXES)}, got {path.suffix!r}"
         raise ValueError(msg)
+    check = getattr(model.detector, "check_exportable", None)
+    if check is not None:
+        check()
     module = Exportable(model.detector.cpu(), model.calibration).eval()
     images = _made_up(model) if images is None else images
     program = torch.export.export(

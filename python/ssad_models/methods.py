@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ssad_models.cutpaste.method import CutPasteMethod
+from ssad_models.cutpaste.patch_method import CutPastePatchMethod
 from ssad_models.nsa.method import NsaMethod
 from ssad_models.papers import Beside
 from ssad_models.pictures import Previews
@@ -78,6 +79,7 @@ class Method(Protocol[R]):
 
 METHODS: dict[str, Method[Any]] = {
     "cutpaste": CutPasteMethod(),
+    "cutpaste-patch": CutPastePatchMethod(),
     "nsa": NsaMethod(),
     "fpi": NsaMethod(),
     "pii": NsaMethod(),

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ssad_models.cutpaste.patch_recipe import CutPastePatchRecipe
 from ssad_models.cutpaste.recipe import CutPasteRecipe
 from ssad_models.nsa.recipe import NsaRecipe
 from ssad_models.settings import Recipe, RecipeError, checked
@@ -19,6 +20,7 @@ BUILT_IN = Path(__file__).parent / "recipes"
 
 METHODS: dict[str, type[Recipe]] = {
     "cutpaste": CutPasteRecipe,
+    "cutpaste-patch": CutPastePatchRecipe,
     "nsa": NsaRecipe,
     "fpi": NsaRecipe,
     "pii": NsaRecipe,

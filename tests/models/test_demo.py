@@ -23,8 +23,8 @@ from ssad_models.commands import app
 from ssad_models.data import builtin
 from ssad_models.data.builtin import CATEGORIES, train_images
 from ssad_models.demo import Settings, run
-from ssad_models.demo.nsa import train_and_score
-from ssad_models.demo.results import METHODS, NSA, TRANSFER, Data, Results, publish
+from ssad_models.demo.dense import nsa_recipe, patch_recipe, train_and_score
+from ssad_models.demo.results import METHODS, NSA, PATCHES, TRANSFER, Data, Results, publish
 
 
 def test_demo_runs_end_to_end(tmp_path: Path) -> None:
@@ -56,20 +56,22 @@ def test_demo_runs_end_to_end(tmp_path: Path) -> None:
     assert page.count("<img ") == 4 * 12 * 3
 
 
-def test_the_full_demo_has_nsa(tmp_path: Path) -> None:
+def test_the_full_demo_has_maps(tmp_path: Path) -> None:
     console = Console(record=True, quiet=False, width=140)
     data = {"brick": Data(train_images("brick", 16), builtin.test_set("brick", 1, 1))}
     results, test = Results(data), data["brick"].test
     for method in METHODS:
         results.add(method, "brick", torch.rand(len(test)), seed=0)
     steps: list[None] = []
-    found = train_and_score(
-        data["brick"].train, test.images, 1, 0, "cpu", lambda: steps.append(None)
-    )
-    assert len(found.losses) == len(steps) == 1
-    torch.testing.assert_close(found.scores, found.maps.mean((1, 2, 3)))
-    results.add(NSA, "brick", found.scores, maps=found.maps, seed=0, losses=found.losses)
-    assert results.methods == (*METHODS, NSA)
+    for method, recipe in ((NSA, nsa_recipe(1, 16)), (PATCHES, patch_recipe(1))):
+        steps.clear()
+        tiles = data["brick"].train, test.images
+        found = train_and_score(recipe, *tiles, 0, "cpu", lambda: steps.append(None))
+        assert len(found.losses) == len(steps) == 1
+        maps = found.maps.flatten(1)
+        torch.testing.assert_close(found.scores, maps.mean(1) if method == NSA else maps.amax(1))
+        results.add(method, "brick", found.scores, maps=found.maps, seed=0, losses=found.losses)
+    assert results.methods == (*METHODS, NSA, PATCHES)
     publish(results, {"settings": {}, "seconds": 1.0, "versions": {}}, tmp_path, console)
     assert "Pixel AUROC in %" in console.export_text()
     content = json.loads((tmp_path / "results.json").read_text())
@@ -77,6 +79,7 @@ def test_the_full_demo_has_nsa(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "CutPaste and NSA on four photographs" in page
     assert "blended in; the score" in page
+    assert "the largest value of the" in page
     assert "Heat map of" in page
 
 

@@ -24,7 +24,11 @@ def demo(
     ] = 60,
     full: Annotated[
         bool,
-        typer.Option("--full", help="NSA, too: some ten minutes more per category on a CPU."),
+        typer.Option(
+            "--full",
+            help="NSA and CutPaste on patches, too: some fifteen minutes more per category on a "
+            "CPU.",
+        ),
     ] = False,
     device: Device = "auto",
     quick: Annotated[
@@ -36,7 +40,7 @@ def demo(
 
     Example: ssadk demo --out demo
 
-    With --full there are five.
+    With --full there are six.
     """
     numbers, place = parse_seeds(seeds), pick_device(device)
     from dataclasses import replace
@@ -48,4 +52,7 @@ def demo(
         settings = Settings(
             out, numbers[:2], steps=3, scratch_steps=2, train=16, places=2, device=place
         )
-    run(replace(settings, nsa_steps=(2 if quick else 600) if full else 0), console)
+    if full:
+        nsa_steps, patch_steps = (2, 2) if quick else (600, 600)
+        settings = replace(settings, nsa_steps=nsa_steps, patch_steps=patch_steps)
+    run(settings, console)

@@ -30,8 +30,9 @@ def reproduce(
     method: Annotated[
         str,
         typer.Argument(
-            help="A recipe: cutpaste, cutpaste-b4, nsa, nsa-cxr, fpi, fpi-wrn, pii or pii-wrn (of "
-            "the papers, for a GPU), cutpaste-lite0 (minutes on a CPU), or a YAML file.",
+            help="A recipe: cutpaste, cutpaste-b4, cutpaste-patch, nsa, nsa-cxr, fpi, fpi-wrn, pii "
+            "or pii-wrn (of the papers, for a GPU), cutpaste-lite0 (minutes on a CPU), or a YAML "
+            "file.",
             metavar="METHOD",
         ),
     ],

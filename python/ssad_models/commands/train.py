@@ -51,8 +51,9 @@ def train(
 
     Without a data set of your own: ssadk train builtin --category brick
 
-    The default recipe takes minutes on a CPU; --recipe cutpaste and --recipe nsa are those of the
-    papers, for a GPU, and --recipe nsa-builtin is NSA for the built-in data.
+    The default recipe takes minutes on a CPU; --recipe cutpaste, --recipe cutpaste-patch (which
+    localises) and --recipe nsa are those of the papers, for a GPU; with -builtin, as in
+    nsa-builtin, the last two are for the built-in data.
 
     A run that was interrupted goes on when the same command is given again.
     """

@@ -134,8 +134,8 @@ def score(views: Views, detector: Detector) -> torch.Tensor:
     return _standardize(distance, detector.distance) + detector.weight * odds
 
 
-class _Density(nn.Module):
-    """A `GaussianFit` as buffers."""
+class Density(nn.Module):
+    """A `GaussianFit` as buffers, which may be loaded in other sizes."""
 
     mean: torch.Tensor
 
@@ -145,6 +145,7 @@ class _Density(nn.Module):
             self.register_buffer(name, tensor)
 
     def fitted(self) -> GaussianFit:
+        """The Gaussian, or one for each location."""
         return GaussianFit(*(self.get_buffer(name) for name in GaussianFit._fields))
 
     def _load_from_state_dict(
@@ -172,7 +173,7 @@ class CutPasteDetector(nn.Module):
         self.network = network
         if detector is None:
             detector = fit_density(torch.eye(2))
-        self.density = _Density(detector.density)
+        self.density = Density(detector.density)
         self.register_buffer("distance", detector.distance)
         self.register_buffer("odds", detector.odds)
         self.register_buffer("weight", detector.weight)

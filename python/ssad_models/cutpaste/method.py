@@ -74,7 +74,7 @@ class CutPasteMethod:
             raise RecipeError(msg)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _network(recipe, None if recipe.weights == "random" else recipe.weights)
+            network = make_network(recipe, None if recipe.weights == "random" else recipe.weights)
         return CutPasteModule(
             network,
             recipe.stages,
@@ -118,7 +118,7 @@ class CutPasteMethod:
 
     def blank(self, recipe: CutPasteRecipe) -> inference.CutPasteDetector:
         """The architecture of the recipe; the file with its backbone's weights is not needed."""
-        return inference.CutPasteDetector(_network(recipe, None))
+        return inference.CutPasteDetector(make_network(recipe, None))
 
 
 def column_of(recipe: CutPasteRecipe) -> str | None:
@@ -139,7 +139,8 @@ def synthesis(recipe: CutPasteRecipe) -> Synthesis:
     return Synthesis(recipe.proxy, recipe.crop, recipe.shift, recipe.jitter)
 
 
-def _network(recipe: CutPasteRecipe, weights: str | None) -> CutPasteNet:
+def make_network(recipe: CutPasteRecipe, weights: str | None) -> CutPasteNet:
+    """A network of a recipe, with weights of that name, or random ones."""
     level = None
     if recipe.features == "level7":
         if not recipe.backbone.startswith("efficientnet"):

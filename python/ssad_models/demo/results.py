@@ -23,10 +23,12 @@ from ssad_models.report import Table as ReportTable
 UNTRAINED, SCRATCH = "ResNet-18 + GDE", "ResNet-18 + CutPaste"
 PRETRAINED, TRANSFER = "Lite0 + GDE", "Lite0 + CutPaste"
 METHODS = (UNTRAINED, SCRATCH, PRETRAINED, TRANSFER)
-NSA = "ResNet-18 + NSA"  # of the full demonstration alone
+NSA, PATCHES = "ResNet-18 + NSA", "Patches + CutPaste"
+FULL = (NSA, PATCHES)  # of the full demonstration alone
 PAIRS = (
     *((TRANSFER, PRETRAINED), (SCRATCH, UNTRAINED), (TRANSFER, SCRATCH)),
     *((NSA, SCRATCH), (NSA, TRANSFER)),
+    *((PATCHES, NSA), (PATCHES, TRANSFER)),
 )
 COMPARISON = ("category", "points", "95 % interval", "verdict")
 Comparisons = dict[tuple[str, str], dict[str, Difference]]
@@ -42,6 +44,10 @@ NOTES = (
     "trained on.",
     "NSA: an encoder and a decoder learn from scratch to map where pieces of other tiles were "
     "blended in; the score is the mean of the map.",
+    "Patches: a small residual network without padding learns from scratch to recognise CutPaste "
+    "and Scar on crops of 32 pixels; then a Gaussian of all windows' features scores each window, "
+    "the scores are spread over their windows, and the image's score is the largest value of the "
+    "map.",
     "Comparisons are paired: a bootstrap over places and seeds, on the same tiles.",
     "A strength is in grey levels, or in pixels for blur (sigma) and warp (shift).",
 )
@@ -81,7 +87,7 @@ class Results:
         """Scores of all test tiles of a category, (N,), from one more seed.
 
         Args:
-            method: One of `METHODS`, or `NSA`.
+            method: One of `METHODS` or `FULL`.
             category: One of the data set's.
             scores: (N,), higher means more anomalous.
             maps: (N, 1, 128, 128) heat maps; then some tiles are shown in the report.
@@ -103,12 +109,14 @@ class Results:
     @property
     def methods(self) -> tuple[str, ...]:
         """Those that have been run."""
-        return tuple(m for m in (*METHODS, NSA) if any(m == name for name, _ in self.runs))
+        return tuple(m for m in (*METHODS, *FULL) if any(m == name for name, _ in self.runs))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of them."""
-        return tuple(n for n in NOTES if NSA in self.methods or not n.startswith("NSA"))
+        absent = {"NSA": NSA, "Patches": PATCHES}.items()
+        starts = tuple(f"{start}:" for start, method in absent if method not in self.methods)
+        return tuple(note for note in NOTES if not note.startswith(starts))
 
     def table(self, method: str, category: str) -> dict[tuple[str, float | None], float]:
         """AUROC of each kind and strength, mean over seeds."""

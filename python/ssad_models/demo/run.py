@@ -26,9 +26,10 @@ from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModu
 from ssad_models.cutpaste.network import CutPasteNet
 from ssad_models.cutpaste.recipe import Stage
 from ssad_models.data.builtin import CATEGORIES, test_set, train_images
-from ssad_models.demo.nsa import train_and_score
+from ssad_models.demo.dense import nsa_recipe, patch_recipe, train_and_score
 from ssad_models.demo.results import (
     NSA,
+    PATCHES,
     PRETRAINED,
     SCRATCH,
     TRANSFER,
@@ -38,6 +39,7 @@ from ssad_models.demo.results import (
     publish,
 )
 from ssad_models.model_file import versions
+from ssad_models.settings import Recipe
 from ssad_models.trainer import fit_quietly
 
 
@@ -55,6 +57,7 @@ class Settings:
         places: Places of the test strip; 4 normal and 35 defective tiles each.
         device: "cpu" or "cuda".
         nsa_steps: Updates of NSA, per category; 600 take some ten minutes; 0 to leave it out.
+        patch_steps: Updates of CutPaste on patches, per category; 0 to leave it out.
     """
 
     out: Path
@@ -66,6 +69,7 @@ class Settings:
     places: int = 8
     device: str = "cpu"
     nsa_steps: int = 0
+    patch_steps: int = 0
 
 
 @torch.no_grad()
@@ -120,8 +124,13 @@ def run(settings: Settings, console: Console) -> Results:
             _transfer(settings, results, category, pretrained, progress)
             for seed in settings.seeds[: settings.scratch_seeds]:
                 _from_scratch(settings, results, category, seed, progress)
+            count = len(data[category].train)
             if settings.nsa_steps:
-                _nsa(settings, results, category, progress)
+                recipe = nsa_recipe(settings.nsa_steps, count)
+                _dense(settings, results, NSA, recipe, category, progress)
+            if settings.patch_steps:
+                recipe = patch_recipe(settings.patch_steps)
+                _dense(settings, results, PATCHES, recipe, category, progress)
     content = {
         "settings": {**asdict(settings), "out": str(settings.out)},
         "seconds": round(time.perf_counter() - started, 1),
@@ -247,19 +256,21 @@ def _from_scratch(
     results.add(SCRATCH, category, scores, seed=seed, losses=losses)
 
 
-def _nsa(settings: Settings, results: Results, category: str, progress: Progress) -> None:
-    """NSA from scratch, with the first seed."""
+def _dense(
+    settings: Settings,
+    results: Results,
+    method: str,
+    recipe: Recipe,
+    category: str,
+    progress: Progress,
+) -> None:
+    """A method that maps anomalies, from scratch, with the first seed."""
     data, seed = results.data[category], settings.seeds[0]
-    task = progress.add_task(f"{category}: NSA from scratch", total=settings.nsa_steps)
-    found = train_and_score(
-        data.train,
-        data.test.images,
-        settings.nsa_steps,
-        seed,
-        settings.device,
-        partial(progress.advance, task),
-    )
-    results.add(NSA, category, found.scores, maps=found.maps, seed=seed, losses=found.losses)
+    steps = recipe.plan(len(data.train)).steps
+    task = progress.add_task(f"{category}: {method} from scratch", total=steps)
+    advance = partial(progress.advance, task)
+    found = train_and_score(recipe, data.train, data.test.images, seed, settings.device, advance)
+    results.add(method, category, found.scores, maps=found.maps, seed=seed, losses=found.losses)
 
 
 def _save_samples(data: dict[str, Data], path: Path) -> None:

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NSA in the full demonstration."""
+"""Methods that map anomalies, in the full demonstration: NSA, and CutPaste on patches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
 from ssad_models.data.loader import training_loader
-from ssad_models.nsa.method import NsaMethod
-from ssad_models.nsa.recipe import NsaRecipe
+from ssad_models.methods import METHODS
 from ssad_models.recipe import load_recipe
+from ssad_models.settings import Recipe
 from ssad_models.trainer import fit_quietly
-
-RECIPE = "nsa-builtin"
 
 
 class Found(NamedTuple):
@@ -31,10 +29,25 @@ class Found(NamedTuple):
     losses: list[float]
 
 
+def nsa_recipe(steps: int, images: int) -> Recipe:
+    """NSA for a number of images; steps are rounded up to whole passes."""
+    epochs = -(-steps // load_recipe("nsa-builtin").plan(images).steps_per_epoch)
+    return load_recipe("nsa-builtin", [f"epochs={epochs}"])
+
+
+def patch_recipe(steps: int) -> Recipe:
+    """CutPaste on patches; a short run has all of its steps in an epoch."""
+    recipe = load_recipe("cutpaste-patch-builtin")
+    (stage,) = recipe.to_dict()["stages"]
+    stages = f"stages=[{{train: {stage['train']}, steps: {steps}, lr: {stage['lr']}}}]"
+    epoch = min(steps, recipe.to_dict()["steps_per_epoch"])
+    return load_recipe("cutpaste-patch-builtin", [stages, f"steps_per_epoch={epoch}"])
+
+
 def train_and_score(
+    recipe: Recipe,
     train: torch.Tensor,
     test: torch.Tensor,
-    steps: int,
     seed: int,
     device: str,
     advance: Callable[[], None],
@@ -42,25 +55,22 @@ def train_and_score(
     """Train on normal tiles from scratch, and look at test tiles.
 
     Args:
+        recipe: What, and for how long.
         train: (M, C, S, S) uint8.
         test: (N, C, S, S) uint8.
-        steps: Updates, rounded up to whole passes.
         seed: Of weights, order and patches.
         device: "cpu" or "cuda".
         advance: Called after every step.
     """
     train, test = (tiles.expand(-1, 3, -1, -1) for tiles in (train, test))
-    recipe = cast(NsaRecipe, load_recipe(RECIPE))
-    epochs = -(-steps // recipe.plan(len(train)).steps_per_epoch)
-    recipe = cast(NsaRecipe, load_recipe(RECIPE, [f"epochs={epochs}"]))
-    plan, method = recipe.plan(len(train)), NsaMethod()
+    plan, method = recipe.plan(len(train)), METHODS[recipe.method]
     module = method.module(recipe, seed)
     module.steps_per_epoch = plan.steps_per_epoch
     loader = training_loader(
         train.contiguous(),
         module.synthesize,
         batch_size=recipe.batch,
-        steps_per_epoch=None,
+        steps_per_epoch=None if plan.whole_passes else plan.steps_per_epoch,
         seed=seed,
         workers=0,
     )
@@ -72,7 +82,7 @@ def train_and_score(
 
     fit_quietly(module, loader, plan.steps, device, step)
     rows = torch.arange(len(train))
-    detector = method.fit(module.to(device), train, rows, rows[:0], recipe)
+    detector: Any = method.fit(module.to(device), train, rows, rows[:0], recipe)
     parts = [detector.score_and_heat(part.to(device)) for part in test.split(16)]
     scores, maps = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
     return Found(scores, maps, losses)
