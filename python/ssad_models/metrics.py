@@ -10,13 +10,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
 
+from ssad_kernels._errors import wording
 from ssad_kernels.pixel_scores import PixelScores, PixelState, pixel_state
-from ssad_kernels.ranking import auroc, average_precision, f1_max
+from ssad_kernels.ranking import as_counted, auroc, average_precision, f1_max
 from ssad_kernels.saturated import DefectScores, DefectState, defect_state
+
+_DTYPES = (torch.bool, torch.int64, torch.float32, torch.float64)  # of states, narrowest first
+
+
+def _gather(values: Tensor, group: Any = None) -> list[Tensor]:
+    """The values of all processes, in the dtype of those that have any.
+
+    A process without images does not know that dtype: torchmetrics gives it an empty float32, and
+    between unlike dtypes bytes are exchanged for what they are not.
+    """
+    own = _DTYPES.index(values.dtype) if len(values) else -1
+    places = gather_all_tensors(torch.tensor(own, device=values.device), group)
+    widest = int(torch.stack(places).max())
+    gathered: list[Tensor] = gather_all_tensors(values.to(_DTYPES[widest]), group)
+    return gathered
 
 
 class _Collected(Metric):
@@ -27,7 +45,7 @@ class _Collected(Metric):
     full_state_update = False
 
     def __init__(self, fields: Sequence[str], **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**{"dist_sync_fn": _gather, **options})
         self._fields_of_state = tuple(fields)
         for field in fields:
             self.add_state(field, default=[], dist_reduce_fx="cat")
@@ -37,7 +55,11 @@ class _Collected(Metric):
             getattr(self, field).append(value)
 
     def _collected(self) -> list[Tensor]:
-        return [dim_zero_cat(getattr(self, field)) for field in self._fields_of_state]
+        state = [getattr(self, field) for field in self._fields_of_state]
+        if not any(map(len, state)):
+            must = "be called first, in one process at least"
+            raise ValueError(wording(type(self).__name__, "update", must, "no call"))
+        return [dim_zero_cat(values) for values in state]
 
 
 class _ImageState(NamedTuple):
@@ -53,7 +75,7 @@ class _ImageMetric(_Collected):
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Add images."""
-        self._append((scores.detach().flatten().clone(), targets.bool().flatten()))
+        self._append((as_counted(scores).clone(), targets.bool().flatten()))
 
 
 class ImageAUROC(_ImageMetric):

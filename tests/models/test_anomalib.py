@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 pytest.importorskip("torchvision")
 
+from fake_data import make_mvtec
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from ssad_kernels import PixelScores
 from ssad_kernels.testing import make_images
 from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, Scar
 from ssad_models.integrations.anomalib import AnomalyGenerator
@@ -148,3 +150,53 @@ def test_draem_trains_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert masks.shape == (2, 1, 64, 64)
     assert masks.flatten(1).any(1).all()
     assert all(p.grad is not None for p in draem.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_evaluator_has_the_metrics_of_the_maps_of_a_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = pytest.importorskip("anomalib.models")
+    from anomalib.data import MVTecAD
+    from anomalib.engine import Engine
+    from anomalib.metrics import Evaluator
+
+    from ssad_models.integrations.anomalib_metrics import AUPRO, ImageAUROC, IoUMax, PixelAUROC
+
+    batches = []
+
+    class Recorder(PixelAUROC):
+        def update(self, batch: Any) -> None:
+            batches.append((batch.anomaly_map, batch.gt_mask))
+            super().update(batch)
+
+    root = make_mvtec(tmp_path / "data", ["bottle"], train=8)
+    evaluator = Evaluator(
+        test_metrics=[Recorder(), AUPRO(limits=0.05, prefix="low_"), IoUMax(), ImageAUROC()]
+    )
+    model = models.Padim(
+        backbone="resnet18",
+        layers=["layer1"],
+        pre_trained=False,
+        n_features=20,
+        post_processor=False,
+        evaluator=evaluator,
+        visualizer=False,
+    )
+    data = MVTecAD(root, "bottle", train_batch_size=4, eval_batch_size=5, num_workers=0)
+    engine = Engine(accelerator="cpu", default_root_dir=tmp_path, logger=False)
+    engine.fit(model, data)
+    batches.clear()
+    [found] = engine.test(model, data)
+    scores = PixelScores()
+    for maps, masks in batches:
+        scores.update(maps.reshape(-1, 1, *maps.shape[-2:]), masks[:, None].bool())
+    expected = {
+        "Recorder": scores.auroc(),
+        "low_AUPRO": scores.aupro([0.05])[0],
+        "IoUMax": scores.iou_max(),
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(float(value), abs=1e-6), name
+    assert 0 <= found["ImageAUROC"] <= 1
+    assert max(float(maps.max()) for maps, _ in batches) > 1  # nothing was clamped

@@ -117,36 +117,88 @@ def test_copies_pickles_and_checkpoints(name: str) -> None:
         assert torch.equal(other.compute(), metric.compute())
 
 
-def _worker(rank: int, folder: str) -> None:
+Shares = list[list[tuple[Tensor, Tensor]]]
+"""Batches of each process."""
+
+
+def _worker(rank: int, folder: str, shares: Shares) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
     )
-    collection = MetricCollection(pixel_metrics())
-    for maps, masks in batches(2)[rank::2]:  # 3 and 2 batches, of 2 images and of 1
-        collection.update(maps, masks)
-    torch.save(collection.compute(), f"{folder}/{rank}.pt")
+    collection = MetricCollection({**pixel_metrics(), "image": metrics.ImageAUROC()})
+    found: Any = {}
+    for maps, masks in shares[rank]:
+        for name, metric in collection.items(keep_base=True):
+            metric.update(*(_of_images(maps, masks) if name == "image" else (maps, masks)))
+    try:
+        found = {name: metric.compute() for name, metric in collection.items(keep_base=True)}
+    except ValueError as error:
+        found = str(error)
+    torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no processes")
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_see_each_others_images(tmp_path: Path) -> None:
+def _of_images(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    return maps.amax((1, 2, 3)), masks.flatten(1).any(1)
+
+
+def in_two_processes(folder: Path, shares: Shares) -> list[Any]:
     import multiprocessing
 
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_worker, args=(i, str(tmp_path))) for i in range(2)]
+    workers = [context.Process(target=_worker, args=(i, str(folder), shares)) for i in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    order = batches(2)[0::2] + batches(2)[1::2]
-    maps, masks = (torch.cat(column) for column in zip(*order, strict=True))
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        for name, value in expected(maps, masks).items():
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+needs_processes = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="torch has no processes"
+)
+
+
+@needs_processes
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("split", ["both", "first", "second"])
+def test_two_processes_see_each_others_images(
+    tmp_path: Path, split: str, dtype: torch.dtype
+) -> None:
+    some = [(maps.to(dtype), masks) for maps, masks in batches(2)]  # of 2 images and of 1
+    shares: Shares = {
+        "both": [some[0::2], some[1::2]],
+        "first": [some, []],
+        "second": [[], some],
+    }[split]
+    maps, masks = (torch.cat(column) for column in zip(*shares[0], *shares[1], strict=True))
+    wanted = {**expected(maps, masks), "image": ssad_kernels.auroc(*_of_images(maps, masks))}
+    for found in in_two_processes(tmp_path, shares):
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=1e-14)
+
+
+@needs_processes
+@pytest.mark.filterwarnings("ignore")
+def test_processes_with_unlike_scores(tmp_path: Path) -> None:
+    first, second, *_ = batches(2)
+    wide = second[0].double() + 1e-12
+    wanted = expected(torch.cat([first[0].double(), wide]), torch.cat([first[1], second[1]]))
+    for found in in_two_processes(tmp_path, [[first], [(wide, second[1])]]):
+        torch.testing.assert_close(found["auroc"], wanted["auroc"], rtol=0, atol=1e-14)
+
+
+@needs_processes
+@pytest.mark.filterwarnings("ignore")
+def test_processes_without_any_image(tmp_path: Path) -> None:
+    for found in in_two_processes(tmp_path, [[], []]):
+        assert "`update` must be called first, in one process at least, got no call" in found
+    with pytest.raises(ValueError, match=r"^AUPRO: `update` must be"):
+        metrics.AUPRO().compute()
 
 
 class _StandIn:
