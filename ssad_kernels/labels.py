@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -128,13 +128,9 @@ def object_mask(
     check_tensor(op, "images", images)
     check_size(op, size)
     low, high = 0.0, 0.0
-    is_otsu = isinstance(background, str) and background == "otsu"
-    if not is_otsu:
-        must = 'be (grey, tolerance) or "otsu"'
-        if not isinstance(background, tuple | list) or len(background) != 2:
-            raise TypeError(wording(op, "background", must, repr(background)))
+    if not is_otsu(op, background):
         low, high = background_bounds(op, images, *background)
-    mask: Tensor = labels_op.object_mask(images.detach(), low, high, is_otsu, size)
+    mask: Tensor = labels_op.object_mask(images.detach(), low, high, background == "otsu", size)
     return mask
 
 
@@ -236,6 +232,17 @@ def _row(op: str, name: str, value: float | Tensor, images: Tensor) -> Tensor:
         raise ValueError(wording(op, name, "be finite", value))
     n = images.shape[0] if images.dim() else 0
     return images.new_full((n,), value, dtype=torch.float32)
+
+
+def is_otsu(op: str, background: Any) -> bool:
+    """Whether a background is "otsu"; raises TypeError unless it is that or two numbers."""
+    if isinstance(background, str) and background == "otsu":
+        return True
+    is_pair = isinstance(background, tuple | list) and len(background) == 2
+    if not is_pair or not all(isinstance(x, int | float) for x in background):
+        must = 'be (grey, tolerance) or "otsu"'
+        raise TypeError(wording(op, "background", must, repr(background)))
+    return False
 
 
 def background_bounds(

@@ -21,7 +21,13 @@ from ssad_kernels._errors import (
 from ssad_kernels._op import define_op
 from ssad_kernels.blending import stop_of
 from ssad_kernels.blending_op import REGIONS
-from ssad_kernels.labels import background_bounds, check_background, object_mask, threshold_of
+from ssad_kernels.labels import (
+    background_bounds,
+    check_background,
+    is_otsu,
+    object_mask,
+    threshold_of,
+)
 from ssad_kernels.labels_op import KINDS, check_size, native_bounds
 from ssad_kernels.nsa import check_masks, dense
 from ssad_kernels.nsa_law import NsaLaw, native_law, native_quantiles, pack_law, unpacked_law
@@ -102,12 +108,12 @@ def nsa_keyed(
         if value is not None or name not in given:
             check_tensor(op, name, value)
     background = style.background
-    if bank is not None and bank_masks is None and masks is None and background is not None:
+    if bank is not None and bank_masks is None and background is not None:
         bank_masks = object_mask(bank, background)
     out, label, status = _nsa_keyed(
         images.detach(),
         keys,
-        bank,
+        None if bank is None else bank.detach(),
         masks,
         bank_masks,
         stream,
@@ -120,7 +126,7 @@ def pack_style(law: NsaLaw, style: NsaStyle, *, finds_objects: bool = True) -> t
     """A law and a style as the op takes them."""
     background: Any = style.background if finds_objects else None
     if background is not None:  # none of two numbers for "otsu"
-        background = [] if background == "otsu" else [float(x) for x in background]
+        background = [] if is_otsu("nsa_keyed", background) else [float(x) for x in background]
     return (
         pack_law("nsa_keyed", law),
         style.gradient,

@@ -110,7 +110,8 @@ class PixelScores:
     AUROC, average precision, F1 and AUPRO pool the pixels of all images; IoU those of images with
     anomalous pixels.
 
-    Exact metrics need every score: 5 bytes are kept per pixel (9 of float64 maps). Without more
+    Exact metrics need every score: 5 bytes are kept per pixel (9 of float64 maps), and 8 more per
+    anomalous one; metrics take up to 20 more per anomalous pixel. Without more
     knowledge no score can be dropped, because whatever comes later may lie below. With `limit` and
     `pixels`, which bounds how many there will be, a normal score is dropped once limit * pixels + 1
     others are above it: it can then have no part in AUPRO up to that limit, which is the only
@@ -194,22 +195,21 @@ class PixelScores:
         """
         if not self._parts:
             raise ValueError(wording("PixelScores.state", "maps", "be added first", "none"))
-        if len(self._parts) > 1:
-            self._parts = [PixelState(*map(torch.cat, zip(*self._parts, strict=True)))]
+        self._parts = [_joined(self._parts)]
         return self._parts[0]
 
     def auroc(self) -> Tensor:
         """Area under the ROC curve of pixels."""
-        counts = self._ranked(None)[1]
-        return self._unless_nan(area_below(counts, self._normals(), None, 1.0))
+        counts = self._ranked("auroc")[1]
+        return self._unless_nan(area_below(counts, _normals(self.state()), None, 1.0))
 
     def average_precision(self) -> Tensor:
         """Average precision of pixels, the sum of steps."""
-        return self._unless_nan(precision_of(*self._ranked(None)))
+        return self._unless_nan(precision_of(*self._ranked("average_precision")))
 
     def f1_max(self) -> Tensor:
         """The largest F1 (Dice) of pixels, over all thresholds."""
-        return self._unless_nan(largest_overlap(*self._ranked(None), weight=2))
+        return self._unless_nan(largest_overlap(*self._ranked("f1_max"), weight=2))
 
     def aupro(self, limits: Sequence[float] = LIMITS) -> Tensor:
         """Area under the per-region overlap, up to false-positive rates.
@@ -233,8 +233,9 @@ class PixelScores:
         check_limits(op, limits)
         if self.limit is not None and max(limits) > self.limit:
             raise ValueError(wording(op, "limits", f"be at most {self.limit}", list(limits)))
-        normals, state = self._normals(), self.state()
-        _, counts = self._ranked(most_for(max(limits), normals))
+        state = self.state()
+        normals = _normals(state)
+        _, counts = self._ranked("aupro", most_for(max(limits), normals))
         weights = 1 / state.areas.double()
         areas = [area_below(counts, normals, weights, limit) for limit in limits]
         return self._unless_nan(torch.stack(areas))
@@ -243,10 +244,13 @@ class PixelScores:
         """Intersection over union of masks and what is above a threshold.
 
         Args:
-            threshold: a number, or ().
+            threshold: a number, or (); if it is NaN, so is the metric.
         """
         state = self._whole("iou")
         above, sizes = state.scores > threshold, state.pixels.tolist()
+        if not sizes or math.isnan(threshold):
+            nan = state.scores.new_full((), math.nan, dtype=torch.float64)
+            return IoU(nan, nan)
         marked, hits, alarms = (
             torch.stack([image.sum() for image in pixels.split(sizes)]).double()
             for pixels in (state.targets, above & state.targets, above & ~state.targets)
@@ -283,28 +287,15 @@ class PixelScores:
         normal = torch.cat([state.scores[:0], *(image for image, parts in images if parts == 0)])
         if len(normal) == 0:
             return state.scores.new_full((), math.nan, dtype=torch.float64)
-        threshold = normal.kthvalue(math.ceil(level * len(normal))).values.double()
+        rank = math.ceil(round(level * len(normal), 6))  # 0.07 * 100 is a little more than 7
+        threshold = normal.kthvalue(rank).values.double()
         return self._unless_nan(threshold)
 
     def _add(self, parts: list[PixelState]) -> None:
-        self._parts, self._counts = [*self._parts, *parts], None
-        if self.limit is None or self.pixels is None:
-            return
-        state, most = self.state(), most_for(self.limit, self.pixels)
-        if self._normals() > self.pixels:
-            must = "be an upper bound of the number of normal pixels"
-            got = f"{self.pixels} for {self._normals()}"
-            raise ValueError(wording("PixelScores", "pixels", must, got))
-        normal = state.scores[~state.targets]
-        if len(normal) > most:
-            kept = state.targets | (state.scores >= normal.topk(most).values[-1])
-            self._parts = [
-                state._replace(
-                    scores=state.scores[kept],
-                    targets=state.targets[kept],
-                    dropped=state.dropped.sum().reshape(1) + (~kept).sum(),
-                )
-            ]
+        parts = [*self._parts, *parts]
+        if parts and self.limit is not None and self.pixels is not None:
+            parts = [_trimmed(_joined(parts), self.limit, self.pixels)]
+        self._parts, self._counts = parts, None
 
     def _whole(self, metric: str) -> PixelState:
         if self.limit is not None:
@@ -312,13 +303,9 @@ class PixelScores:
             raise ValueError(wording(f"PixelScores.{metric}", "limit", must, self.limit))
         return self.state()
 
-    def _normals(self) -> int:
-        state = self.state()
-        return len(state.targets) - len(state.areas) + int(state.dropped.sum())
-
-    def _ranked(self, most: int | None) -> tuple[Tensor, Tensor]:
+    def _ranked(self, metric: str, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Anomalous scores and `count_above` of normal ones, kept for the next metric."""
-        state = self.state() if most is not None else self._whole("auroc")
+        state = self.state() if most is not None else self._whole(metric)
         found = state.found
         known = self._counts
         if known is None or (known[0] is not None and (most is None or known[0] < most)):
@@ -328,6 +315,34 @@ class PixelScores:
 
     def _unless_nan(self, value: Tensor) -> Tensor:
         return unless_nan(self.state().scores, value)
+
+
+def _joined(parts: list[PixelState]) -> PixelState:
+    if len(parts) == 1:
+        return parts[0]
+    return PixelState(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _normals(state: PixelState) -> int:
+    return len(state.targets) - len(state.areas) + int(state.dropped.sum())
+
+
+def _trimmed(state: PixelState, limit: float, pixels: int) -> PixelState:
+    """What can have a part in AUPRO up to a limit, of so many normal pixels at most."""
+    if _normals(state) > pixels:
+        must = "be an upper bound of the number of normal pixels"
+        got = f"{pixels} for {_normals(state)}"
+        raise ValueError(wording("PixelScores", "pixels", must, got))
+    normal, most = state.scores[~state.targets], most_for(limit, pixels)
+    if len(normal) <= most:
+        return state
+    # A NaN is not below anything.
+    kept = state.targets | ~(state.scores < normal.topk(most).values[-1])
+    return state._replace(
+        scores=state.scores[kept],
+        targets=state.targets[kept],
+        dropped=state.dropped.sum().reshape(1) + (~kept).sum(),
+    )
 
 
 def aupro(maps: Tensor, masks: Tensor, limits: Sequence[float] = LIMITS) -> Tensor:

@@ -63,6 +63,8 @@ def defect_state(
     if not ((image >= 0) & (image < n)).all():
         must = f"be in 0...{n - 1}, an image for each defect"
         raise ValueError(wording(op, "image", must, image.tolist()))
+    if not (saturation > 0).all():
+        raise ValueError(wording(op, "saturation", "be > 0", saturation.tolist()))
     defect, place = defects.flatten(1).nonzero().unbind(1)
     at = image[defect] * (h * w) + place
     scores = as_counted(maps)
@@ -157,7 +159,7 @@ def spro(
 
     Raises:
         TypeError: arguments of another dtype or kind.
-        ValueError: shapes or devices that do not fit, or limits out of their range.
+        ValueError: shapes or devices that do not fit, or a number out of its range.
 
     Gradient: none. Determinism: bitwise equal for any number of threads. Source: Bergmann et al.,
     "Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and

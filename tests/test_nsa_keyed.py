@@ -153,7 +153,15 @@ IMAGES, MASKS = make_images(2, 3, 16, 16), torch.ones(2, 1, 16, 16, dtype=torch.
         ({"bank": IMAGES.to("meta")}, ValueError, "`bank` must be on device cpu"),
         ({"masks": MASKS.byte()}, TypeError, "`target_masks` must have dtype bool"),
         ({"masks": MASKS[:1]}, ValueError, r"`target_masks` must have shape \(2, 1, 16, 16\)"),
-        ({"masks": MASKS, "bank": IMAGES}, ValueError, "`bank_masks` must be given for objects"),
+        (
+            {"masks": MASKS, "bank": IMAGES, "style": NsaStyle(background=None)},
+            ValueError,
+            "`bank_masks` must be given for objects",
+        ),
+        ({"style": NsaStyle(background="otsuu")}, TypeError, "`background` must be"),
+        ({"style": NsaStyle(background=(1.0,))}, TypeError, "`background` must be"),
+        ({"style": NsaStyle(background=[])}, TypeError, "`background` must be"),
+        ({"style": NsaStyle(background=3)}, TypeError, "`background` must be"),
         ({"bank_masks": MASKS}, ValueError, "`bank_masks` must be given for objects"),
         ({"stream": -1}, ValueError, "`stream` must be"),
         ({"law": NsaLaw(p=2.0)}, ValueError, "`law` must be a distribution"),
@@ -184,3 +192,16 @@ def test_errors(change: dict[str, Any], error: type[Exception], text: str) -> No
     images, keys, law, style = (given.pop(name) for name in ("images", "keys", "law", "style"))
     with pytest.raises(error, match=f"nsa_keyed: .*{text}"):
         nsa_keyed(images, keys, law, style, **given)
+
+
+def test_banks_have_no_gradient_and_their_objects_are_found() -> None:
+    bank, keys = make_images(3, 3, 16, 16).float().requires_grad_(), KEYS[:2]
+    images, masks = IMAGES.float(), MASKS
+    style = NsaStyle(background="otsu")
+    found = nsa_keyed(images, keys, NsaLaw(), style, stream=7, bank=bank, masks=masks)
+    assert not any(one.requires_grad for one in found)
+    bank_masks = object_mask(bank.detach(), "otsu")
+    given = nsa_keyed(
+        images, keys, NsaLaw(), style, stream=7, bank=bank, masks=masks, bank_masks=bank_masks
+    )
+    assert all(map(torch.equal, found, given))

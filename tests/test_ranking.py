@@ -317,6 +317,34 @@ def test_a_nan_is_no_score(where):
         assert metric(maps, masks).isnan()
 
 
+def test_a_nan_is_not_dropped():
+    maps, masks = drawn(4)
+    maps[tuple((~masks).nonzero()[5])] = NAN
+    scores = PixelScores(limit=0.05, pixels=masks.numel())
+    scores.update(maps, masks)
+    assert scores.aupro([0.05]).isnan().all()
+    assert PixelScores.of(_state(*drawn(4))).iou(NAN).pooled.isnan()
+    assert iou(maps[:0], masks[:0], 0.5).per_image.isnan()
+
+
+def test_a_part_without_images_can_be_merged():
+    maps, masks = drawn(4)
+    whole, none = (PixelScores(limit=0.05, pixels=masks.numel()) for _ in range(2))
+    whole.merge(none)
+    whole.update(maps, masks)
+    whole.merge(none)
+    none.merge(whole)
+    assert torch.equal(whole.aupro([0.05]), aupro(maps, masks, [0.05]))
+    assert torch.equal(none.aupro([0.05]), whole.aupro([0.05]))
+
+
+@pytest.mark.parametrize("level", [0.07, 0.14, 0.28, 0.55, 0.56, 0.995, 1.0])
+def test_a_quantile_is_not_moved_by_rounding(level):
+    maps = torch.arange(1000.0).reshape(1, 1, 10, 100)
+    scores = PixelScores.of(_state(maps, torch.zeros_like(maps, dtype=torch.bool)))
+    assert float(scores.normal_quantile(level)) == round(1000 * level) - 1
+
+
 def test_infinite_scores_are_in_their_order():
     maps, masks = drawn(4, levels=30)
     moved = torch.where(maps == maps.max(), math.inf, maps)

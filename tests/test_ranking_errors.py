@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -100,6 +101,9 @@ def test_maps(change, message):
          "ValueError image must be in 0...1, an image for each defect, got [2]"),
         ({"saturation": AREAS.int()}, f"TypeError saturation must have dtype {FLOATS}, got int32"),
         ({"saturation": ROW}, "ValueError saturation must have shape (1,), got (4,)"),
+        ({"saturation": AREAS * 0}, "ValueError saturation must be > 0, got [0.0]"),
+        ({"saturation": AREAS * math.nan}, "ValueError saturation must be > 0, got [nan]"),
+        ({"limits": 0.3}, "TypeError limits must be several numbers, got 0.3"),
         ({"limits": ()}, "ValueError limits must be in 0 < limit <= 1, one at least, got []"),
         ({"limits": (0.0,)},
          "ValueError limits must be in 0 < limit <= 1, one at least, got [0.0]"),
@@ -127,5 +131,15 @@ def test_collections():
     refused(PixelScores().aupro, f"{must}, got [1.5]", [1.5])
     scores = PixelScores()
     scores.update(MAPS, MASKS)
+    limited = PixelScores(limit=0.1, pixels=80)
+    limited.update(MAPS, MASKS)
+    must = "`limit` must be None for any metric but AUPRO, got 0.1"
+    refused(limited.f1_max, f"ValueError PixelScores.f1_max: {must}")
+    kept = limited.aupro([0.1])
+    must = "ValueError PixelScores: `pixels` must be an upper bound of the number of normal pixels"
+    refused(
+        limited.update, f"{must}, got 80 for 120", MAPS.repeat(2, 1, 1, 1), MASKS.repeat(2, 1, 1, 1)
+    )
+    assert torch.equal(limited.aupro([0.1]), kept) or kept.isnan().all()
     must = "ValueError normal_quantile: `level` must be in 0 < level <= 1, got 0.0"
     refused(scores.normal_quantile, must, 0.0)

@@ -113,6 +113,10 @@ class Job {
     }
     const auto distinct = static_cast<int64_t>(scores_.size());
     const int64_t chunk = std::min(problem_.m, std::max(kLeastChunk, kChunkPerScore * distinct));
+    const int64_t chunks = (problem_.m + chunk - 1) / std::max<int64_t>(1, chunk);
+    if (chunks < static_cast<int64_t>(tallies_.size())) {
+      tallies_.resize(std::max<int64_t>(1, chunks));
+    }
     for (Tally<Key>& tally : tallies_) {
       tally.keys.resize(chunk);
       tally.room.resize(chunk);

@@ -14,6 +14,8 @@
 namespace ssad {
 namespace {
 
+constexpr int64_t kObjectSide = 7;  // of the median of object masks
+
 using SSAD_LEVEL::Arena;
 
 constexpr double kNanosecondsPerPixel = 10.0;
@@ -83,7 +85,8 @@ ImageView sample_of(const ImageView& images, int64_t i) {
   return view;
 }
 
-// Blends patch j of a sample; returns its status, or kGated with `failed` where memory ran out.
+// Blends patch j of a sample; returns its status, or kGated where there is no memory
+// (`had_memory`).
 int8_t blend(Job& job, const Room& room, int64_t i, int64_t j) {
   const NsaKeyedProblem& problem = job.problem;
   const NsaDraws& rows = job.draws.rows;
@@ -206,7 +209,7 @@ bool nsa_keyed(const NsaKeyedProblem& problem, int64_t threads) {
   const bool* target = problem.masks;
   if (target == nullptr && problem.finds_objects) {
     const ObjectMaskProblem objects = {problem.images,  problem.low, problem.high,
-                                       problem.is_otsu, 7,           draws.masks};
+                                       problem.is_otsu, kObjectSide, draws.masks};
     if (!object_mask(objects, threads)) return false;
     target = draws.masks;
   }

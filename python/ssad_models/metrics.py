@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact metrics as torchmetrics has them: batch by batch, on several processes, in checkpoints.
+"""Exact metrics as torchmetrics has them: batch by batch, and on several processes.
 
-They need every score, so their states grow with the test set: 5 bytes a pixel. A sigmoid is never
-applied, and nothing is binned: only the order of the scores matters.
+They need every score, so their states grow with the test set, for pixels by 5 bytes each. A sigmoid
+is never applied, and nothing is binned: only the order of the scores matters. As with torchmetrics'
+own, states are in checkpoints after ``metric.persistent(True)``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ssad_kernels._errors import wording
 from ssad_kernels.pixel_scores import PixelScores, PixelState, pixel_state
-from ssad_kernels.ranking import as_counted, auroc, average_precision, f1_max
+from ssad_kernels.ranking import (
+    auroc,
+    average_precision,
+    check_limits,
+    checked,
+    f1_max,
+)
 from ssad_kernels.saturated import DefectScores, DefectState, defect_state
 
 _DTYPES = (torch.bool, torch.int64, torch.float32, torch.float64)  # of states, narrowest first
@@ -75,7 +82,9 @@ class _ImageMetric(_Collected):
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Add images."""
-        self._append((as_counted(scores).clone(), targets.bool().flatten()))
+        scores, targets = checked(type(self).__name__, scores, targets.bool())
+        # The caller may write into its tensors again.
+        self._append((scores.clone(), targets.clone()))
 
 
 class ImageAUROC(_ImageMetric):
@@ -153,7 +162,7 @@ class AUPRO(_PixelMetric):
 
     def __init__(self, limits: float | Sequence[float] = 0.3, **options: Any) -> None:
         super().__init__(**options)
-        self.limits = limits
+        self.limits = _checked_limits(type(self).__name__, limits)
 
     def compute(self) -> Tensor:
         """() or (L,) float64."""
@@ -178,6 +187,9 @@ class IoU(_PixelMetric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if not 0 < quantile <= 1:
+            msg = f"IoU: `quantile` must be in 0 < quantile <= 1, got {quantile}"
+            raise ValueError(msg)
         self.threshold, self.quantile, self.per_image = threshold, quantile, per_image
 
     def compute(self) -> Tensor:
@@ -208,7 +220,7 @@ class SPRO(_Collected):
 
     def __init__(self, limits: float | Sequence[float] = 0.05, **options: Any) -> None:
         super().__init__(DefectState._fields, **options)
-        self.limits = limits
+        self.limits = _checked_limits(type(self).__name__, limits)
 
     def update(self, maps: Tensor, defects: Tensor, image: Tensor, saturation: Tensor) -> None:
         """Add images and the defects in them."""
@@ -218,6 +230,11 @@ class SPRO(_Collected):
     def compute(self) -> Tensor:
         """() or (L,) float64."""
         return _of_limits(DefectScores.of(DefectState(*self._collected())).spro, self.limits)
+
+
+def _checked_limits(op: str, limits: float | Sequence[float]) -> float | Sequence[float]:
+    check_limits(op, [limits] if isinstance(limits, int | float) else limits)
+    return limits
 
 
 def _of_limits(metric: Any, limits: float | Sequence[float]) -> Tensor:

@@ -82,6 +82,26 @@ def test_image_metrics() -> None:
         assert torch.equal(ours.compute(), function(scores, targets))
 
 
+def test_image_metrics_keep_what_they_were_given() -> None:
+    metric, scores, targets = metrics.ImageAUROC(), torch.arange(4.0), torch.arange(4) > 1
+    metric.update(scores, targets)
+    targets.logical_not_()
+    assert metric.compute() == 1
+    with pytest.raises(ValueError, match=r"ImageAUROC: `targets` must have shape \(4,\), got \(3,"):
+        metric.update(scores, targets[:3])
+    with pytest.raises(TypeError, match="ImageAUROC: `scores` must have dtype"):
+        metric.update(scores.long(), targets)
+
+
+def test_options_are_checked_at_once() -> None:
+    with pytest.raises(ValueError, match="AUPRO: `limits` must be in 0 < limit <= 1"):
+        metrics.AUPRO(2.0)
+    with pytest.raises(ValueError, match="SPRO: `limits` must be in 0 < limit <= 1"):
+        metrics.SPRO([0.5, 0.0])
+    with pytest.raises(ValueError, match="IoU: `quantile` must be in 0 < quantile <= 1, got 7"):
+        metrics.IoU(quantile=7)
+
+
 def test_spro() -> None:
     maps, masks = make_maps(6, 20, 26)
     image = torch.arange(6)
