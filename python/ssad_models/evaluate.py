@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ssad_models.data.split import Split
+from ssad_models.defect_metrics import DEFECT_METRICS, defect_metrics
 from ssad_models.pixel_metrics import PIXEL_METRICS, pixel_metrics
 
 METRICS = {
@@ -23,6 +24,7 @@ METRICS = {
     "average_precision": "Average precision",
     "f1_max": "Best F1",
     **PIXEL_METRICS,
+    **DEFECT_METRICS,
     "detection_rate": "Detection rate",
     "false_alarm_rate": "False-alarm rate",
 }
@@ -174,6 +176,9 @@ def evaluate(
     if maps is not None and test.masks is not None and test.masks.any():
         pixels = pixel_metrics(maps, test.masks, weights)
         metrics.update({name: _estimate(samples) for name, samples in pixels.items()})
+    if maps is not None and test.annotations is not None:
+        overlaps = defect_metrics(maps, test.annotations, weights)
+        metrics.update({name: _estimate(samples) for name, samples in overlaps.items()})
     if threshold is not None:
         metrics["detection_rate"] = _share(weights, test.groups, scores > threshold, labels)
         metrics["false_alarm_rate"] = _share(weights, test.groups, scores > threshold, ~labels)

@@ -80,16 +80,49 @@ def pixel_metrics(maps: Tensor, masks: Tensor, weights: Tensor) -> dict[str, Ten
     return {name: torch.cat([value[None], samples[name]]) for name, value in exact.items()}
 
 
-def _histograms(maps: Tensor, masks: Tensor, areas: Tensor) -> _Histograms:
+def bin_edges(maps: Tensor) -> Tensor:
+    """(B - 1,) float32 rising scores between the B bins; the narrower the higher."""
     flat = maps.flatten().float()
     some = flat[:: flat.numel() // _SAMPLED | 1]  # odd, so that it walks through all columns
     level = 1 - torch.linspace(0, 1, BINS + 1)[1:-1] ** 2
-    edges = some.quantile(level).unique()
+    edges: Tensor = some.quantile(level).unique()
+    return edges
+
+
+def places_of(scores: Tensor, edges: Tensor) -> Tensor:
+    """The bin of each score, from the highest down, int64."""
+    return len(edges) - torch.bucketize(scores.float(), edges)
+
+
+def false_alarm_rates(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of normal pixels above each bin, and with it, from (R, B) counts; (R, B) each."""
+    normals = normal.sum(1, keepdim=True)
+    upper = normal.cumsum(1) / normals
+    return upper - normal / normals, upper
+
+
+def area_to(limit: float, lower: Tensor, upper: Tensor, overlap: Tensor, regions: Tensor) -> Tensor:
+    """(R,) area under the region overlap up to a false-alarm rate, over it.
+
+    Args:
+        limit: The rate.
+        lower: See `false_alarm_rates`.
+        upper: Likewise.
+        overlap: (R, B) what each bin adds to the overlap of all regions.
+        regions: (R,) how many there are.
+    """
+    cut = (limit - lower).clamp(min=0) ** 2 / (2 * (upper - lower))
+    part = torch.where(upper <= limit, limit - (lower + upper) / 2, cut.nan_to_num(0.0))
+    return (overlap * part).sum(1) / (regions * limit)
+
+
+def _histograms(maps: Tensor, masks: Tensor, areas: Tensor) -> _Histograms:
+    edges = bin_edges(maps)
     bins = len(edges) + 1
     shares = (1 / areas.double()).split(masks.flatten(1).sum(1).tolist())
     rows = []
-    for image, mask, share in zip(maps.flatten(1).float(), masks.flatten(1), shares, strict=True):
-        place = len(edges) - torch.bucketize(image, edges)
+    for image, mask, share in zip(maps.flatten(1), masks.flatten(1), shares, strict=True):
+        place = places_of(image, edges)
         found = place[mask]
         normal = place[~mask].bincount(minlength=bins).double()
         overlap = torch.zeros(bins, dtype=torch.float64).index_add(0, found, share)
@@ -100,9 +133,8 @@ def _histograms(maps: Tensor, masks: Tensor, areas: Tensor) -> _Histograms:
 
 def _ranked(weights: Tensor, histograms: _Histograms, components: Tensor) -> dict[str, Tensor]:
     normal, anomalous, overlap, alarms = (weights @ counts for counts in histograms)
-    normals, marked = normal.sum(1, keepdim=True), anomalous.sum(1, keepdim=True)
-    upper = normal.cumsum(1) / normals
-    lower = upper - normal / normals
+    marked = anomalous.sum(1, keepdim=True)
+    lower, upper = false_alarm_rates(normal)
     height = 1 - (lower + upper) / 2
     found, wrong = anomalous.cumsum(1), normal.cumsum(1)
     precision = (found / (found + wrong)).nan_to_num(0.0)
@@ -114,9 +146,7 @@ def _ranked(weights: Tensor, histograms: _Histograms, components: Tensor) -> dic
     }
     regions = weights @ components.double()
     for name, limit in LIMITS.items():
-        cut = (limit - lower).clamp(min=0) ** 2 / (2 * (upper - lower))
-        part = torch.where(upper <= limit, limit - (lower + upper) / 2, cut.nan_to_num(0.0))
-        samples[name] = (overlap * part).sum(1) / (regions * limit)
+        samples[name] = area_to(limit, lower, upper, overlap, regions)
     return samples
 
 

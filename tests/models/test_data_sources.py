@@ -166,7 +166,7 @@ def test_a_missing_mask(tmp_path: Path) -> None:
     folder = make_mvtec(tmp_path, ["c"], train=1, test=2) / "c"
     (folder / "ground_truth/hole/001_mask.png").unlink()
     with pytest.raises(
-        DataError, match=r"hole/001\.png: must have a mask 001_mask\.png in .*/hole"
+        DataError, match=r"hole/001\.png: must have a mask 001_mask\.png, .*, in .*/hole"
     ):
         find(tmp_path)
     shutil.rmtree(folder / "ground_truth/hole")

@@ -34,6 +34,8 @@ _HEADINGS = {
     "aupro_30": "AUPRO 30%",
     "aupro_05": "AUPRO 5%",
     "aupro_01": "AUPRO 1%",
+    "spro_30": "sPRO 30%",
+    "spro_05": "sPRO 5%",
     "iou_max": "best IoU",
     "iou": "IoU",
     "iou_per_image": "IoU per image",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ssad_models.data.folders import mask_files
 from ssad_models.data.images import DataError, read_image, read_mask, resize, resize_mask
 from ssad_models.data.split import Advance, Sample, Split
 from ssad_models.data.threads import worker_threads
@@ -76,7 +77,8 @@ def decode(
         images[row] = resize(image, size)
         sizes[row] = torch.tensor(image.shape[1:])
         if masks is not None and sample.mask is not None:
-            masks[row] = resize_mask(_mask_of(sample.mask, sample.path, image), size)
+            for path in mask_files(sample.mask):
+                masks[row] |= resize_mask(_mask_of(path, sample.path, image), size)
 
     with worker_threads(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(fill, range(len(samples))):

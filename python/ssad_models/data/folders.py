@@ -24,6 +24,11 @@ def images_in(folder: Path) -> list[Path]:
     )
 
 
+def mask_files(mask: Path) -> list[Path]:
+    """The files of `Sample.mask`: itself, or if it is a folder those in it."""
+    return images_in(mask) if mask.is_dir() else [mask]
+
+
 def folders_in(folder: Path) -> list[Path]:
     """Folders directly in a folder, sorted, without hidden ones; none if it does not exist."""
     if not folder.is_dir():
@@ -33,7 +38,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def mvtec(folder: Path) -> Samples:
-    """One category of MVTec AD: train/good, test/KIND and, if there, ground_truth/KIND."""
+    """One category of MVTec AD or LOCO: train/good, test/KIND and, if there, ground_truth/KIND."""
     truth = folder / "ground_truth"
     test = []
     for kind in folders_in(folder / "test"):
@@ -116,12 +121,14 @@ def _listed(folder: Path, kind: str | None = None, masks: Path | None = None) ->
         return [Sample(path, name, kind, True) for path, name in zip(files, names, strict=True)]
     by_stem = {}
     if masks.is_dir():
-        by_stem = {path.stem.removesuffix("_mask"): path for path in images_in(masks)}
+        by_stem = {path.name: path for path in folders_in(masks) if images_in(path)}
+        by_stem |= {path.stem.removesuffix("_mask"): path for path in images_in(masks)}
     missing = [path for path in files if path.stem not in by_stem]
     if missing:
+        stem = printable(missing[0].stem)
         msg = (
-            f"{printable(missing[0])}: must have a mask {printable(missing[0].stem)}_mask.png in "
-            f"{printable(masks)}, got none; add it, or move all masks away to do without"
+            f"{printable(missing[0])}: must have a mask {stem}_mask.png, or a folder {stem} of "
+            f"masks, in {printable(masks)}, got none; add it, or move all masks away to do without"
         )
         raise DataError(msg)
     return [

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ssad_models.data import folders, lists
+from ssad_models.data import folders, lists, loco
 from ssad_models.data.cache import decode
 from ssad_models.data.images import DataError
 from ssad_models.data.split import Advance, Sample, Source, Split
@@ -35,19 +35,27 @@ class FileSource:
         name: Of the category.
         train_samples: Normal images, at least one.
         test_samples: Test images; none if the data set has no test set.
+        saturations: By pixel value of masks of single defects; empty if defects are not told apart.
     """
 
     name: str
     train_samples: Sequence[Sample]
     test_samples: Sequence[Sample] = ()
+    saturations: Mapping[int, loco.Saturation] = field(default_factory=dict)
 
     def train(self, size: int, channels: int, advance: Advance | None = None) -> Split:
         """Normal training images; see `Source` and `decode`."""
         return decode(self.train_samples, size, channels, advance)
 
     def test(self, size: int, channels: int, advance: Advance | None = None) -> Split | None:
-        """Test images, or None; see `Source` and `decode`."""
-        return decode(self.test_samples, size, channels, advance) if self.test_samples else None
+        """Test images, or None; see `Source`, `decode` and `loco.read_annotations`."""
+        if not self.test_samples:
+            return None
+        split = decode(self.test_samples, size, channels, advance)
+        if not self.saturations or split.masks is None:
+            return split
+        found = loco.read_annotations(self.test_samples, split.sizes, self.saturations)
+        return replace(split, annotations=found)
 
     def counts(self) -> tuple[int, int]:
         """Number of training and of test images."""
@@ -59,13 +67,14 @@ class FileSource:
 
     def test_fingerprint(self) -> str:
         """Hash of the test files' and masks' names, sizes and times; see `Source`."""
-        return _fingerprint(self.test_samples)
+        return _fingerprint(self.test_samples, repr(self.saturations) if self.saturations else "")
 
 
-def _fingerprint(samples: Sequence[Sample]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(samples: Sequence[Sample], more: str = "") -> str:
+    digest = hashlib.sha256(more.encode())
     for sample in sorted(samples, key=lambda sample: (sample.kind, sample.name)):
-        files = [path.stat() for path in (sample.path, sample.mask) if path is not None]
+        masks = [] if sample.mask is None else folders.mask_files(sample.mask)
+        files = [path.stat() for path in (sample.path, *masks)]
         stamps = [(file.st_size, file.st_mtime_ns) for file in files]
         digest.update(repr((sample.kind, sample.name, stamps)).encode())
     return digest.hexdigest()[:16]
@@ -112,7 +121,7 @@ def find(
             choices = _builtin()
         case "mvtec":
             each = [path] if _is_mvtec(path) else _meant_as_mvtec(path)
-            choices = {_name(folder): partial(_files, folders.mvtec, folder) for folder in each}
+            choices = {_name(folder): partial(_mvtec, folder) for folder in each}
         case "oct2017":
             choices = {_name(path): partial(_files, folders.oct2017, path)}
         case "lists":
@@ -143,6 +152,11 @@ def find(
 
 def _files(listing: Callable[[Path], folders.Samples], folder: Path) -> FileSource:
     return FileSource(_name(folder), *listing(folder))
+
+
+def _mvtec(folder: Path) -> FileSource:
+    source, config = _files(folders.mvtec, folder), folder / loco.CONFIG
+    return replace(source, saturations=loco.read_config(config)) if config.is_file() else source
 
 
 def _listed(name: str, files: dict[tuple[bool, str], Path], images: Path) -> FileSource:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -23,7 +23,8 @@ class Sample:
         name: Unique within its split, relative, with "/" between parts: "broken_large/000.png".
         kind: Kind of defect, "good" for normal images.
         anomalous: Whether the image has a defect.
-        mask: The mask file; None for normal images and for data sets without masks.
+        mask: The mask file, or a folder of files of which each marks one defect; None for normal
+            images and for data sets without masks.
     """
 
     path: Path
@@ -31,6 +32,22 @@ class Sample:
     kind: str = "good"
     anomalous: bool = False
     mask: Path | None = None
+
+
+class Defects(NamedTuple):
+    """The annotated defects of one image, in its original size.
+
+    Attributes:
+        masks: (D, 1, H, W) bool, the pixels of each.
+        saturation: (D,) float64 pixels of each that are enough, > 0.
+    """
+
+    masks: torch.Tensor
+    saturation: torch.Tensor
+
+
+Annotations = Iterable[Defects]
+"""One for each image; can be gone through again and again."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Split:
         groups: (N,) int64; images of one group (such as a place of a photograph) are not
             independent and are resampled together. By default every image is its own group.
         sizes: (N, 2) int64 height and width of the files in pixels.
+        annotations: The defects of each image, or None if they are not told apart.
     """
 
     images: torch.Tensor
@@ -57,6 +75,7 @@ class Split:
     strengths: torch.Tensor
     groups: torch.Tensor
     sizes: torch.Tensor
+    annotations: Annotations | None = None
 
     def __len__(self) -> int:
         return len(self.images)
