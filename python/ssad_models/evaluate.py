@@ -143,18 +143,21 @@ def evaluate(
         scores: (N,) floating, one per image; higher means more anomalous.
         maps: (N, 1, S, S) floating, anomaly of every pixel on one scale for all images, or None.
         threshold: Images that score above it count as detected.
-        resamples: Number of bootstrap samples.
+        resamples: Number of bootstrap samples, at least 1.
         seed: Of the resampling.
 
     Returns:
         The evaluation; pixel metrics only with maps and masks, rates only with a threshold.
 
     Raises:
-        ValueError: If shapes do not fit, a score or map is not finite, or the test set lacks
-            normal or anomalous images.
+        ValueError: If shapes do not fit, a score or map is not finite, the test set lacks normal or
+            anomalous images, or there are no samples.
     """
     scores, maps = scores.detach().cpu().double(), None if maps is None else maps.detach().cpu()
     _check(test, scores, maps)
+    if resamples < 1:
+        msg = f"evaluate: `resamples` must be at least 1, got {resamples}"
+        raise ValueError(msg)
     labels = test.labels
     weights = _weights(test.groups, resamples, seed)
 
@@ -173,7 +176,7 @@ def evaluate(
     }
     positive, negative = _histograms(weights, scores, labels)
     metrics = {name: _estimate(s) for name, s in _ranking(positive, negative).items()}
-    if maps is not None and test.masks is not None and test.masks.any():
+    if maps is not None and test.masks is not None and test.masks.any() and not test.masks.all():
         pixels = pixel_metrics(maps, test.masks, weights)
         metrics.update({name: _estimate(samples) for name, samples in pixels.items()})
     if maps is not None and test.annotations is not None:

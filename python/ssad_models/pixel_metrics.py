@@ -81,17 +81,17 @@ def pixel_metrics(maps: Tensor, masks: Tensor, weights: Tensor) -> dict[str, Ten
 
 
 def bin_edges(maps: Tensor) -> Tensor:
-    """(B - 1,) float32 rising scores between the B bins; the narrower the higher."""
-    flat = maps.flatten().float()
+    """(B - 1,) rising scores between the B bins; the narrower the higher."""
+    flat = maps.flatten().to(torch.promote_types(maps.dtype, torch.float32))
     some = flat[:: flat.numel() // _SAMPLED | 1]  # odd, so that it walks through all columns
-    level = 1 - torch.linspace(0, 1, BINS + 1)[1:-1] ** 2
+    level = 1 - torch.linspace(0, 1, BINS + 1, dtype=flat.dtype)[1:-1] ** 2
     edges: Tensor = some.quantile(level).unique()
     return edges
 
 
 def places_of(scores: Tensor, edges: Tensor) -> Tensor:
     """The bin of each score, from the highest down, int64."""
-    return len(edges) - torch.bucketize(scores.float(), edges)
+    return len(edges) - torch.bucketize(scores.to(edges.dtype), edges)
 
 
 def false_alarm_rates(normal: Tensor) -> tuple[Tensor, Tensor]:

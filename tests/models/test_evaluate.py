@@ -174,5 +174,7 @@ def test_errors_say_what_must_be_and_what_came() -> None:
     scores[31] = float("nan")
     with pytest.raises(ValueError, match=r"`scores` must be finite.*'hole/031.png'"):
         evaluate(test, scores)
+    with pytest.raises(ValueError, match="`resamples` must be at least 1, got 0"):
+        evaluate(test, torch.zeros(50), resamples=0)
     with pytest.raises(ValueError, match="both normal and anomalous images, got 5 and 0"):
         evaluate(made_up(["good"] * 5), torch.zeros(5))

@@ -76,3 +76,17 @@ def test_an_evaluation_has_them_all_and_does_not_see_the_scale_of_the_scores() -
         assert found[name].low <= float(value) <= found[name].high
     unmasked = evaluate(replace(test, masks=None), scores, maps, resamples=30).metrics
     assert not set(PIXEL_METRICS) & set(unmasked)
+    everywhere = replace(test, masks=torch.ones_like(test.masks))
+    assert not set(PIXEL_METRICS) & set(evaluate(everywhere, scores, maps, resamples=30).metrics)
+    close = evaluate(test, scores, 1 + 1e-12 * maps, resamples=30).metrics["pixel_auroc"]
+    assert close.low < close.value < close.high
+
+
+def test_without_a_normal_image_there_is_no_threshold_for_iou() -> None:
+    test = made_up(["good"] * 6 + ["hole"] * 8, side=32)
+    assert test.masks is not None
+    masks = test.masks.clone()
+    masks[:, :, 0, 0] = True
+    maps = torch.rand(14, 1, 32, 32)
+    found = evaluate(replace(test, masks=masks), maps.amax((1, 2, 3)), maps, resamples=30).metrics
+    assert set(PIXEL_METRICS) - set(found) == {"iou", "iou_per_image"}
