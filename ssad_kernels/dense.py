@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Literal
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from ssad_kernels import _errors
 from ssad_kernels.dense_grid import NotDenseError, Pair, WindowGrid, pair
@@ -18,6 +20,8 @@ from ssad_kernels.scoring import GaussianFit, gaussian_score
 
 Mode = Literal["auto", "windowed", "dense"]
 Size = int | tuple[int, int]
+_MUST = "have layers that can be evaluated on all windows at once"
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def patch_features(
@@ -39,12 +43,14 @@ def patch_features(
     needs, and gives the same to rounding. It takes networks without padding: convolutions, max and
     average pooling, batch norm in evaluation mode, activations, sums, products and concatenations
     of branches, centre crops, and at the end global pooling or a convolution over what is left of
-    the window, then linear layers. ``mode="auto"`` takes the one with fewer operations, see
+    the window, then linear layers. It takes none with hooks or parametrizations, which it would not
+    run, nor one that changes a crop in place. ``mode="auto"`` takes the one with fewer operations, see
     `flop_ratio`; a network that cannot be evaluated densely is evaluated window by window without
     a word.
 
-    Differentiable as the network is; under ``torch.no_grad()`` the memory is that of `batch`
-    windows or of the maps of one image, beside the result. Deterministic as the network is.
+    Differentiable as the network is. Under ``torch.no_grad()`` the memory beside the result is that
+    of the features of one image of several, and of `batch` windows or the maps of one image.
+    Deterministic as the network is.
 
     Args:
         network: (B, C, window, window) -> (B, D) or (B, D, 1, 1). Its parameters are on the device
@@ -59,14 +65,14 @@ def patch_features(
         (N, D, h, w) features.
 
     Raises:
-        TypeError: `images` is not a tensor.
+        TypeError: `images` is not a tensor, or a size is neither an integer nor a pair of them.
         ValueError: `images` is not (N, C, H, W) with N ≥ 1 or smaller than a window; a size is
             below 1; `mode` is unknown; the network gives something else; or with ``mode="dense"`` a
             layer cannot be evaluated for all windows at once: the message has its name and why.
     """
     op = "patch_features"
-    features = _evaluation(op, network, images, pair(window), pair(stride), mode, batch)
-    return torch.cat([features(image[None]) for image in images])
+    features = _evaluation(op, network, images, window, stride, mode, batch)
+    return _join((features(image[None]) for image in images), len(images), dim=0)
 
 
 def dense_patch_scores(
@@ -100,7 +106,7 @@ def dense_patch_scores(
         ValueError: As in `patch_features`, or `fit` is for another number of features or windows.
     """
     op = "dense_patch_scores"
-    evaluate = _evaluation(op, network, images, pair(window), pair(stride), mode, batch)
+    evaluate = _evaluation(op, network, images, window, stride, mode, batch)
     scores = []
     for image in images:
         features = evaluate(image[None])
@@ -133,11 +139,13 @@ def flop_ratio(
         Operations of the windowed evaluation over those of the dense one.
 
     Raises:
+        TypeError: A size is neither an integer nor a pair of them.
         ValueError: As in `patch_features` with ``mode="dense"``.
     """
     op = "flop_ratio"
-    image = torch.empty(1, channels, *pair(size), device="meta")
-    windowed, dense = _operations(op, _traced(op, network), image, pair(window), pair(stride))
+    image = torch.empty(1, channels, *_pair(op, "size", size), device="meta")
+    places = _pair(op, "window", window), _pair(op, "stride", stride)
+    windowed, dense = _operations(op, _traced(op, network), image, *places)
     return windowed / dense
 
 
@@ -158,9 +166,10 @@ def _operations(
 
 
 def _evaluation(
-    op: str, network: nn.Module, images: Tensor, window: Pair, stride: Pair, mode: Mode, batch: int
+    op: str, network: nn.Module, images: Tensor, window: Size, stride: Size, mode: Mode, batch: int
 ) -> Callable[[Tensor], Tensor]:
     """What maps (1, C, H, W) to features (1, D, h, w)."""
+    window, stride = _pair(op, "window", window), _pair(op, "stride", stride)
     _errors.check_tensor(op, "images", images)
     _errors.check_shape(op, "images", images, ("N", "C", "H", "W"))
     if len(images) == 0:
@@ -190,6 +199,14 @@ def _evaluation(
     return lambda image: _run(op, traced, grid, image, window)
 
 
+def _pair(op: str, name: str, value: Size) -> Pair:
+    values = value if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2 or not all(isinstance(one, int) for one in values):
+        must = "be an integer or a pair of them"
+        raise TypeError(_errors.wording(op, name, must, repr(value)))
+    return pair(values)
+
+
 def _count(op: str, images: Tensor, window: Pair, stride: Pair) -> Pair:
     for name, value in (("window", window), ("stride", stride)):
         if min(value) < 1:
@@ -201,9 +218,34 @@ def _count(op: str, images: Tensor, window: Pair, stride: Pair) -> Pair:
     return (height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1
 
 
+class _Proxy(fx.Proxy):
+    """Records x += y as such; torch.fx would record x = x + y, though others may hold x."""
+
+
+class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+def _recorded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda x, y: x.tracer.create_proxy("call_function", function, (x, y), {})
+
+
+for _function in (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow):
+    setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
+
+
 def _traced(op: str, network: nn.Module) -> fx.GraphModule:
+    for name, module in network.named_modules():
+        # Hooks do not run where a layer's parameters are taken, or run while tracing; parameters
+        # that are computed would become constants.
+        has_hooks = any(getattr(module, hooks) for hooks in _HOOKS)
+        if has_hooks or parametrize.is_parametrized(module):
+            got = f"{f'layer {name}' if name else 'a network'} with "
+            got += "hooks" if has_hooks else "parametrized weights"
+            raise ValueError(_errors.wording(op, "network", _MUST, got))
     try:
-        return fx.symbolic_trace(network)
+        return fx.GraphModule(network, _Tracer().trace(network))
     except Exception as error:
         must = "be one that torch.fx can trace"
         raise ValueError(_errors.wording(op, "network", must, error)) from error
@@ -213,8 +255,7 @@ def _run(op: str, traced: fx.GraphModule, grid: WindowGrid, image: Tensor, windo
     try:
         return DenseInterpreter(traced, grid).features(image, window)
     except NotDenseError as error:
-        must = "have layers that can be evaluated on all windows at once"
-        raise ValueError(_errors.wording(op, "network", must, error)) from None
+        raise ValueError(_errors.wording(op, "network", _MUST, error)) from None
 
 
 def _windowed(
@@ -224,12 +265,32 @@ def _windowed(
     views = image[0].unfold(1, window[0], down).unfold(2, window[1], across)
     columns = grid.count[1]
     places = torch.arange(grid.count[0] * columns, device=image.device)
-    parts = []
-    for part in places.split(batch):
+
+    def rows(part: Tensor) -> Tensor:
+        """(B, D) features of some windows."""
         features = network(views[:, part // columns, part % columns].transpose(0, 1).contiguous())
         if not isinstance(features, Tensor) or features.shape[2:] not in ((), (1, 1)):
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             must = "return (B, D) or (B, D, 1, 1)"
             raise ValueError(_errors.wording(op, "network", must, got))
-        parts.append(features.flatten(1))
-    return torch.cat(parts).T.reshape(1, -1, *grid.count)
+        return features.flatten(1)
+
+    parts = (rows(part).T[None] for part in places.split(batch))
+    return _join(parts, len(places), dim=2).unflatten(2, grid.count)
+
+
+def _join(parts: Iterable[Tensor], total: int, dim: int) -> Tensor:
+    """Join along a dimension; without a gradient no part outlives its copy into the result."""
+    kept: list[Tensor] = []
+    result, start = None, 0
+    for part in parts:
+        if part.shape[dim] == total:
+            return part.contiguous()
+        if part.requires_grad:
+            kept.append(part)
+            continue
+        if result is None:
+            result = part.new_empty(*part.shape[:dim], total, *part.shape[dim + 1 :])
+        result.narrow(dim, start, part.shape[dim]).copy_(part)
+        start += part.shape[dim]
+    return torch.cat(kept, dim) if result is None else result

@@ -42,12 +42,15 @@ class WindowMap:
         size: Positions (h, w) of the layer in one window.
         step: Pixels (h, w) from one of them to the next.
         flat: Whether the layer gives a vector a window, (B, C) instead of (B, C, h, w).
+        is_part: Whether this is part of another map, in the same memory: the parts of all windows
+            overlap the rest of the map in other windows, so it cannot be changed in place.
     """
 
     data: Tensor
     size: Pair
     step: Pair
     flat: bool = False
+    is_part: bool = False
 
     @property
     def shape(self) -> torch.Size:
@@ -100,7 +103,8 @@ class WindowGrid:
             )
         )
         self.multiply_adds += math.prod(data.shape) * cost
-        return replace(x, data=data[:, :, :height, :width], size=size, step=step)
+        data = data[:, :, :height, :width]
+        return replace(x, data=data, size=size, step=step, is_part=False)
 
     def slide(self, x: WindowMap, kernel: Pair, stride: Pair, dilation: Pair) -> Slide:
         """How a kernel moves over x."""
@@ -112,17 +116,21 @@ class WindowGrid:
         if min(size) < 1:
             msg = f"a kernel over {times(reach)} positions where a window has {times(x.size)}"
             raise NotDenseError(msg)
-        step = pair(
-            s if n == 1 and s else t * j
-            for s, n, t, j in zip(self.stride, size, stride, x.step, strict=True)
+        step = self.step(size, pair(t * j for t, j in zip(stride, x.step, strict=True)))
+        far = pair(d * j // g for d, j, g in zip(dilation, x.step, self.grid(x.step), strict=True))
+        thin = self.thinning(x.step, step)
+        moves = pair(k if s else t for s, k, t in zip(self.stride, thin, stride, strict=True))
+        return Slide(size, step, moves, far)
+
+    def step(self, size: Pair, step: Pair) -> Pair:
+        """The step of a map; where windows have one position, that from window to window."""
+        return pair(
+            (s or 1) if n == 1 else j for s, n, j in zip(self.stride, size, step, strict=True)
         )
-        old, new = self.grid(x.step), self.grid(step)
-        return Slide(
-            size,
-            step,
-            pair(b // a for a, b in zip(old, new, strict=True)),
-            pair(d * j // g for d, j, g in zip(dilation, x.step, old, strict=True)),
-        )
+
+    def thinning(self, old: Pair, new: Pair) -> Pair:
+        """Each how many-th value of a map of one step stays in a map of another."""
+        return pair(max(1, b // a) for a, b in zip(self.grid(old), self.grid(new), strict=True))
 
     def convolve(
         self,
@@ -136,6 +144,7 @@ class WindowGrid:
     ) -> WindowMap:
         """A convolution, with the arguments of ``torch.nn.functional.conv2d``."""
         check_padding(padding)
+        _check_channels(x, weight.shape[1] * groups)
         slide = self.slide(x, pair(weight.shape[2:]), pair(stride), pair(dilation))
         data = F.conv2d(x.data, weight, bias, slide.stride, 0, slide.dilation, groups)
         return self.made(x, data, slide.size, slide.step, math.prod(weight.shape[1:]))
@@ -145,6 +154,7 @@ class WindowGrid:
         if not x.flat:
             msg = "a linear layer over the columns of a map"
             raise NotDenseError(msg)
+        _check_channels(x, weight.shape[1])
         data = F.conv2d(x.data, weight[:, :, None, None], bias)
         return self.made(x, data, cost=weight.shape[1])
 
@@ -167,36 +177,43 @@ class WindowGrid:
             ]
             thinned = [tap[:, :, ::step] if axis == 0 else tap[..., ::step] for tap in taps]
             data = functools.reduce(combine, thinned)
+        if kernel == (1, 1):
+            data = data.clone()  # not the memory of x, which a later layer may change
         return self.made(x, data, slide.size, slide.step, sum(kernel))
 
     def average(self, x: WindowMap, kernel: Pair, stride: Pair) -> WindowMap:
         """The mean under a kernel."""
-        total = self.pool(x, torch.add, kernel, stride)
-        return replace(total, data=total.data / math.prod(kernel))
+        dtype = x.data.dtype
+        wide = replace(x, data=x.data.to(torch.promote_types(dtype, torch.float32)))
+        total = self.pool(wide, torch.add, kernel, stride)
+        return replace(total, data=(total.data / math.prod(kernel)).to(dtype))
 
     def crop(self, x: WindowMap, rows: slice, columns: slice) -> WindowMap:
         """A part of each window."""
         (top, height), (left, width) = (
             _extent(part, n) for part, n in zip((rows, columns), x.size, strict=True)
         )
-        up, across = (
-            start * j // g
-            for start, j, g in zip((top, left), x.step, self.grid(x.step), strict=True)
+        start = pair(
+            first * j // g
+            for first, j, g in zip((top, left), x.step, self.grid(x.step), strict=True)
         )
-        return self.made(x, x.data[:, :, up:, across:], (height, width), cost=0)
+        return self._taken(x, start, (height, width))
 
-    def to_windows(self, x: WindowMap) -> WindowMap:
-        """A map of one position a window, on the grid of the windows."""
-        step = pair(s or j for s, j in zip(self.stride, x.step, strict=True))
-        up, across = (s // g for s, g in zip(step, self.grid(x.step), strict=True))
-        return replace(x, data=x.data[:, :, ::up, ::across], step=step)
+    def first(self, images: Tensor, window: Pair) -> WindowMap:
+        """The map of the images themselves."""
+        return self._taken(WindowMap(images, window, (1, 1)), (0, 0), window)
+
+    def _taken(self, x: WindowMap, start: Pair, size: Pair) -> WindowMap:
+        step = self.step(size, x.step)
+        (up, across), (down, right) = start, self.thinning(x.step, step)
+        return self.made(x, x.data[:, :, up::down, across::right], size, step, cost=0)
 
     def flatten(self, x: WindowMap) -> WindowMap:
         """A map of one position a window, as vectors."""
         if x.size != (1, 1):
             msg = f"makes a vector of {times(x.size)} positions"
             raise NotDenseError(msg)
-        return replace(self.to_windows(x), flat=True)
+        return replace(x, flat=True)
 
 
 def pair(value: int | Iterable[int]) -> Pair:
@@ -209,6 +226,12 @@ def check_padding(padding: str | int | Sequence[int]) -> None:
     """Raise unless a layer sees its window alone."""
     if padding not in ("valid", 0, (0, 0), [0, 0], (0,), [0]):
         msg = f"padding {padding!r}: the border of a window would show inside of the image"
+        raise NotDenseError(msg)
+
+
+def _check_channels(x: WindowMap, channels: int) -> None:
+    if x.data.shape[1] != channels:
+        msg = f"a layer for {channels} channels on a map of {x.data.shape[1]}"
         raise NotDenseError(msg)
 
 

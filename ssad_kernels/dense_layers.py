@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, fx, nn
 from ssad_kernels.dense_grid import NotDenseError, WindowGrid, WindowMap, check_padding, pair, times
 
 _POINTWISE_MODULES = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU,
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU,
     nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardswish,
     nn.Hardsigmoid, nn.Hardtanh, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Threshold,
 )  # fmt: skip
@@ -21,13 +22,13 @@ _DROPOUT_MODULES = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDr
 _POINTWISE = frozenset((
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid",
     "logsigmoid", "tanh", "softplus", "softsign", "hardswish", "hardsigmoid", "hardtanh", "abs",
-    "exp", "log", "sqrt", "square", "neg", "pow", "clamp", "clamp_min", "clamp_max", "float",
-    "double", "half", "bfloat16", "to", "contiguous", "detach", "clone",
+    "exp", "log", "sqrt", "square", "neg", "pow", "clamp", "clamp_min", "clamp_max", "clone",
 ))
 _ARITHMETIC = frozenset((
     "add", "sub", "mul", "div", "truediv", "iadd", "isub", "imul", "itruediv",
 ))
 # fmt: on
+_SAME_MEMORY = frozenset(("float", "double", "half", "bfloat16", "to", "detach"))
 _CHANNELWISE = frozenset(("normalize", "softmax", "log_softmax"))
 _DROPOUT = frozenset(("dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"))
 
@@ -52,14 +53,14 @@ class DenseInterpreter(fx.Interpreter):
             NotDenseError: A layer cannot be evaluated on all windows at once; says which and why.
         """
         # A copy, for the network may begin with a layer that works in place.
-        result = self.run(WindowMap(images.clone(), window, (1, 1)))
+        result = self.run(self.grid.first(images.clone(), window))
         if not isinstance(result, WindowMap):
             msg = f"the network gives {type(result).__name__}, not a tensor"
             raise NotDenseError(msg)
         if result.size != (1, 1):
             msg = f"the network gives {times(result.size)} positions a window, not one"
             raise NotDenseError(msg)
-        return self.grid.to_windows(result).data
+        return result.data
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one layer, and name it if it cannot be run."""
@@ -77,7 +78,10 @@ class DenseInterpreter(fx.Interpreter):
         x: WindowMap = (*args, *kwargs.values())[0]
         if isinstance(module, _DROPOUT_MODULES):
             return _dropout(x, module.p, module.training)
+        if isinstance(module, nn.Identity):
+            return x
         if isinstance(module, _POINTWISE_MODULES):
+            _check_writable(x, getattr(module, "inplace", False))
             return self.grid.made(x, module(x.data))
         run = _MODULES.get(type(module))
         if run is None:
@@ -103,19 +107,36 @@ class DenseInterpreter(fx.Interpreter):
 
     def _call(self, full_name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         name = full_name.strip("_")
-        if name in _ARITHMETIC:
+        # As in relu_, operator.iadd and relu(x, True).
+        is_inplace = full_name.endswith("_") and not full_name.endswith("__")
+        is_inplace |= name in ("iadd", "isub", "imul", "itruediv")
+        is_inplace |= any(value is True for value in (*args, kwargs.get("inplace")))
+        if name in _ARITHMETIC and not _has_map(kwargs):
+            _check_writable(args[0], is_inplace)
             return _arithmetic(self.grid, function, args, kwargs)
         if name in ("cat", "concat"):
             return _cat(self.grid, *args, **kwargs)
-        x, *rest = args if args else (kwargs.pop("input"),)
+        x, *rest = args if args else (kwargs.pop("input", None),)
         if isinstance(x, WindowMap) and not _has_map((rest, kwargs)):
+            if name == "contiguous":
+                return x  # as a map that is no part of another does
+            if name in _SAME_MEMORY:
+                made = self.grid.made(x, function(x.data, *rest, **kwargs))
+                return replace(made, is_part=x.is_part)
             if name in _POINTWISE:
+                _check_writable(x, is_inplace)
                 return self.grid.made(x, function(x.data, *rest, **kwargs))
             if name in _CHANNELWISE and kwargs.get("dim", rest[-1] if rest else 1) == 1:
                 return self.grid.made(x, function(x.data, *rest, **kwargs))
             if name in _FUNCTIONS:
                 return _FUNCTIONS[name](self.grid, x, *rest, **kwargs)
         msg = f"{name} with such arguments is of no kind that this knows"
+        raise NotDenseError(msg)
+
+
+def _check_writable(x: Any, is_inplace: bool) -> None:
+    if is_inplace and not (isinstance(x, WindowMap) and not x.is_part):
+        msg = "changes part of a map, or a constant, in place"
         raise NotDenseError(msg)
 
 
@@ -269,11 +290,11 @@ def _getitem(grid: WindowGrid, x: WindowMap, index: Any) -> WindowMap:
         index = (*index[:at], *whole, *index[at + 1 :])
     index = (*index, *(slice(None),) * (len(x.shape) - len(index)))
     if index[0] == slice(None) and isinstance(index[1], slice):
-        x = grid.made(x, x.data[:, index[1]], cost=0)
+        x = replace(x, data=x.data[:, index[1]], is_part=True)
         if x.flat:
             return x
         if all(isinstance(part, slice) for part in index[2:]):
-            return grid.crop(x, *index[2:])
+            return replace(grid.crop(x, *index[2:]), is_part=True)
         if index[2:] == (0, 0):
             return grid.flatten(x)
     msg = f"takes the part {index} of a map"

@@ -50,8 +50,8 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
 
     Raises:
         TypeError: for anything but a module.
-        ValueError: for a layer that cannot be read, such as one that sees the whole image; a module
-            that cannot be traced, because what it does depends on its input; or branches of
+        ValueError: for a layer that cannot be read, such as one that sees the whole image, as batch
+            normalisation in training mode does; a module that cannot be traced, because what it does depends on its input; or branches of
             different strides.
 
     Source: the bookkeeping of FCDD (Liznerski et al., ICLR 2021), for graphs.
@@ -106,7 +106,7 @@ _Field = tuple[_Axis, _Axis]
 
 
 _POINTWISE_MODULES: tuple[type[nn.Module], ...] = (
-    nn.Identity, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
+    nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
     nn.FeatureAlphaDropout, nn.LocalResponseNorm, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU,
     nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid,
     nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign,
@@ -115,11 +115,15 @@ _POINTWISE_MODULES: tuple[type[nn.Module], ...] = (
 _POINTWISE_NAMES = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "sigmoid", "hardsigmoid", "hardswish", "hardtanh", "tanh", "softplus", "softsign", "dropout",
-    "dropout2d", "alpha_dropout", "batch_norm", "add", "iadd", "sub", "isub", "mul",
+    "dropout2d", "alpha_dropout", "add", "iadd", "sub", "isub", "mul",
     "imul", "truediv", "div", "neg", "abs", "sqrt", "square", "exp", "pow",
     "clamp", "maximum", "minimum", "cat", "concat", "contiguous", "clone", "detach",
     "float", "half", "double", "to",
 }  # fmt: skip
+
+
+class _UnreadableError(Exception):
+    """What about a layer cannot be read."""
 
 
 def _pair(value: Any) -> tuple[Any, Any]:
@@ -162,6 +166,8 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> _Field:
+    if return_indices:
+        raise _UnreadableError("with return_indices")
     return _window(field, kernel_size, stride, padding, dilation)
 
 
@@ -172,8 +178,29 @@ def _average_pool(
 
 
 def _pad(field: _Field, pad: Any, mode: str = "constant", value: Any = None) -> _Field:
+    _check_padding(mode)
     left, _, top, _ = (pad,) * 4 if isinstance(pad, int) else (*pad, 0, 0)[:4]
     return field[0].after(1, 1, top, 1), field[1].after(1, 1, left, 1)
+
+
+def _check_padding(mode: str) -> None:
+    if mode == "circular":  # the field would wrap around
+        raise _UnreadableError("with circular padding")
+
+
+def _batch_norm(
+    field: _Field,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    *_: Any,
+    **__: Any,
+) -> _Field:
+    if training or running_mean is None:
+        raise _UnreadableError("with the statistics of the batch, as in training mode")
+    return field
 
 
 _SLIDING: Mapping[str, Callable[..., _Field]] = {
@@ -181,6 +208,7 @@ _SLIDING: Mapping[str, Callable[..., _Field]] = {
     "max_pool2d": _max_pool,
     "avg_pool2d": _average_pool,
     "pad": _pad,
+    "batch_norm": _batch_norm,
 }
 
 
@@ -188,10 +216,14 @@ def _read_module(layer: nn.Module, field: _Field) -> _Field | None:
     """The field after a layer; None for one that is not known."""
     if isinstance(layer, _POINTWISE_MODULES):
         return field
+    if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
+        return _batch_norm(field, layer.running_mean, layer.running_var, training=layer.training)
     if isinstance(layer, nn.Conv2d):
+        _check_padding(layer.padding_mode)
         return _window(field, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     if isinstance(layer, nn.MaxPool2d):
-        return _window(field, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        options = (layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices)
+        return _max_pool(field, layer.kernel_size, layer.stride, *options)
     if isinstance(layer, nn.AvgPool2d):
         return _window(field, layer.kernel_size, layer.stride, layer.padding)
     if isinstance(
@@ -214,13 +246,39 @@ def _union(node: fx.Node, fields: list[_Field]) -> _Field:
     return merged[0], merged[1]
 
 
+def _read_node(
+    node: fx.Node,
+    inputs: list[_Field],
+    layers: Mapping[str, nn.Module],
+    constants: Mapping[Any, Any],
+) -> _Field | None:
+    """The field after a layer or function; None for one that is not known."""
+    if node.op == "call_module":
+        return _read_module(layers[str(node.target)], inputs[0]) if len(inputs) == 1 else None
+    name = getattr(node.target, "__name__", str(node.target)).strip("_")
+    rest = [constants.get(arg, arg) if isinstance(arg, fx.Node) else arg for arg in node.args[1:]]
+    named = {
+        k: constants.get(v, v) if isinstance(v, fx.Node) else v for k, v in node.kwargs.items()
+    }
+    if name in _SLIDING and len(inputs) == 1:
+        named.pop("input", None)
+        return _SLIDING[name](inputs[0], *rest, **named)
+    if name in ("cat", "concat"):
+        dim = named.get("dim", named.get("axis", rest[0] if rest else 0))
+        if dim not in (1, -3):
+            raise _UnreadableError(f"along dimension {dim}, not the channels")
+    if name in _POINTWISE_NAMES and inputs:
+        return _union(node, inputs)
+    return None
+
+
 def _read_graph(graph: fx.Graph, root: nn.Module) -> _Field:
     """The field of the graph's output."""
     layers = dict(root.named_modules())
     fields: dict[fx.Node, _Field] = {}
     constants: dict[fx.Node, Any] = {}
 
-    def unreadable(node: fx.Node) -> ValueError:
+    def unreadable(node: fx.Node, why: str = "") -> ValueError:
         if node.op == "call_module":
             what = (
                 f"`{str(node.target)[2:] or 'module'}` ({type(layers[str(node.target)]).__name__})"
@@ -228,11 +286,10 @@ def _read_graph(graph: fx.Graph, root: nn.Module) -> _Field:
         else:
             what = f"{getattr(node.target, '__name__', node.target)} at `{node.name}`"
         must = "be made of layers whose field can be read"
-        return ValueError(wording(_OP, "module", must, what))
+        return ValueError(wording(_OP, "module", must, f"{what} {why}".rstrip()))
 
     for node in graph.nodes:
         inputs = [fields[other] for other in node.all_input_nodes if other in fields]
-        name = getattr(node.target, "__name__", str(node.target)).strip("_")
         found: _Field | None = None
         if node.op == "placeholder":
             found = (_Axis(), _Axis())
@@ -243,14 +300,11 @@ def _read_graph(graph: fx.Graph, root: nn.Module) -> _Field:
             if not isinstance(node.args[0], fx.Node) or len(inputs) != 1:
                 raise ValueError(wording(_OP, "module", "return one feature map", node.args[0]))
             return inputs[0]
-        elif node.op == "call_module" and len(inputs) == 1:
-            found = _read_module(layers[str(node.target)], inputs[0])
-        elif name in _SLIDING and len(inputs) == 1:
-            rest = [constants.get(arg, arg) for arg in node.args[1:]]
-            named = {k: constants.get(v, v) for k, v in node.kwargs.items() if k != "input"}
-            found = _SLIDING[name](inputs[0], *rest, **named)
-        elif name in _POINTWISE_NAMES and inputs:
-            found = _union(node, inputs)
+        else:
+            try:
+                found = _read_node(node, inputs, layers, constants)
+            except _UnreadableError as error:
+                raise unreadable(node, str(error)) from None
         if found is None:
             raise unreadable(node)
         fields[node] = found

@@ -50,6 +50,7 @@ class GaussianFit(NamedTuple):
 torch.serialization.add_safe_globals([GaussianFit])
 
 
+@torch.inference_mode(False)  # whose tensors could not be used for gradients
 @torch.no_grad()
 def gaussian_fit(
     features: Tensor,
@@ -311,16 +312,18 @@ class Regularizer:
             raise ValueError(_errors.wording(self.op, "features", must, got))
 
 
-def check_features(op: str, features: Tensor, shape: tuple[int | str, ...]) -> None:
+def check_features(
+    op: str, features: Tensor, shape: tuple[int | str, ...], argument: str = "features"
+) -> None:
     """Raise unless `features` is floating and of `shape`; one with "L" may lack that dimension."""
-    _errors.check_tensor(op, "features", features)
-    _errors.check_dtype(op, "features", features, _errors.FLOATS)
+    _errors.check_tensor(op, argument, features)
+    _errors.check_dtype(op, argument, features, _errors.FLOATS)
     if "L" in shape and features.dim() != 3:
         if features.dim() != 2:
             must = "have shape (n, D) or (n, L, D)"
-            raise ValueError(_errors.wording(op, "features", must, tuple(features.shape)))
+            raise ValueError(_errors.wording(op, argument, must, tuple(features.shape)))
         return
-    _errors.check_shape(op, "features", features, shape)
+    _errors.check_shape(op, argument, features, shape)
 
 
 def check_options(op: str, covariance: str, ridge: float) -> None:
@@ -332,10 +335,10 @@ def check_options(op: str, covariance: str, ridge: float) -> None:
         raise ValueError(_errors.wording(op, "ridge", "be positive and finite", ridge))
 
 
-def check_finite(op: str, features: Tensor) -> None:
+def check_finite(op: str, features: Tensor, argument: str = "features") -> None:
     """Raise ValueError if a row of `features` is not finite."""
     rows = max(1, CHUNK // features[0].numel())
     bad = sum(int((~part.isfinite().all(dim=-1)).sum()) for part in features.split(rows))
     if bad:
         got = f"NaN or infinity in {bad} of {features[..., 0].numel()} rows"
-        raise ValueError(_errors.wording(op, "features", "be finite", got))
+        raise ValueError(_errors.wording(op, argument, "be finite", got))

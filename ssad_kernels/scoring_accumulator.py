@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +25,9 @@ from ssad_kernels.scoring import (
     parts,
     squeezed,
 )
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass
@@ -108,6 +113,15 @@ class Sums:
         return Sums(self.shift[part], self.count, *(tensor[part] for tensor in tensors))
 
 
+def _plain(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Run without gradients; in inference mode too its tensors are to be ordinary ones.
+
+    Those of inference mode could not be added to outside of it, nor be used for gradients.
+    """
+    plain: Callable[_P, _R] = torch.inference_mode(False)(torch.no_grad()(method))
+    return plain
+
+
 class GaussianAccumulator:
     """Collects features batch by batch for the fit that `gaussian_fit` makes of all at once.
 
@@ -131,7 +145,8 @@ class GaussianAccumulator:
 
     Raises:
         TypeError: `shift` is not a floating point tensor.
-        ValueError: `dim` or `locations` is below 1, or `shift` has another shape.
+        ValueError: `dim` or `locations` is below 1, or `shift` has another shape or a value that is
+            not finite.
 
     Sources:
         The updates are those of Chan, Golub and LeVeque, "Algorithms for computing the sample
@@ -139,6 +154,7 @@ class GaussianAccumulator:
         fourth moment see `gaussian_fit`.
     """
 
+    @_plain
     def __init__(
         self,
         dim: int,
@@ -155,14 +171,17 @@ class GaussianAccumulator:
         self.sums: Sums | None = None
         self._kept: list[Tensor] = []
         if shift is not None:
-            check_features(op, shift, self._shape())
-            self.sums = Sums.zeros(shift.double().reshape(-1, dim))
+            check_features(op, shift, self._shape(), "shift")
+            points = shift.detach().reshape(-1, dim)
+            check_finite(op, points, "shift")
+            self.sums = Sums.zeros(points.to(torch.float64, copy=True))
 
     @property
     def count(self) -> int:
         """Number of samples of each Gaussian so far."""
         return sum(map(len, self._kept)) + (0 if self.sums is None else int(self.sums.count))
 
+    @_plain
     def update(self, features: Tensor) -> None:
         """Add features of normal images.
 
@@ -182,13 +201,13 @@ class GaussianAccumulator:
         if held:
             _errors.check_device(op, "features", features, held[0].device)
         check_finite(op, features)
-        features = features.detach()
         features = features if self.locations else features[:, None]
         if self.sums is None and self.count + len(features) < self.dim:
             self._kept.append(features.clone())
         else:
             self._add(features)
 
+    @_plain
     def merge(self, other: GaussianAccumulator) -> None:
         """Add all that another accumulator has seen; it stays as it is.
 
@@ -209,7 +228,7 @@ class GaussianAccumulator:
             assert self.sums is not None
             self.sums.merge(sums)
 
-    @torch.no_grad()
+    @_plain
     def fit(self, *, covariance: Covariance = "ridge", ridge: float = 1e-6) -> GaussianFit:
         """Fit the Gaussians to all samples so far; more can be added later.
 

@@ -49,15 +49,16 @@ def receptive_field_upsample(
             with all that follow.
         stride: pixels from one feature to the next, 1...8192. Not larger than `kernel`, or there
             are pixels between the fields that are 0.
-        offset: pixel on which the middle of the first feature's field lies; half a pixel more for
-            an even kernel. It is rounded down to the next one that fits, whole or half.
-            `receptive_field` computes these three.
+        offset: pixel on which the middle of the first feature's field lies. Fields begin at whole
+            pixels, so for an odd kernel the middle is ⌊offset⌋, for an even one ⌊offset⌋ + 0.5:
+            there 3.0 and 3.5 give the same map. `receptive_field` computes these three.
         sigma: standard deviation of the kernel in pixels, > 0. Default: 10 for kernels from 32 on,
             log10(0.45 kernel + 1) + 0.25 for smaller ones.
         normalise: divide by the upsampled map of ones: then each pixel is a weighted mean of
             scores, and a constant map stays so. Otherwise its level is multiplied by about
-            sum(g)² / stride², and less near the borders. Where no kernel reaches (or the Gaussian
-            has underflowed) there is nothing to divide by, and pixels are 0 all the same.
+            sum(g)² / stride², and less near the borders. Where no kernel reaches, or the taps of an
+            axis add up to less than 2⁻¹⁰²² (the smallest normal float64; more than 37 `sigma` from
+            the middle), there is nothing to divide by, and pixels are 0 all the same.
 
     Returns:
         (N, C, H, W), contiguous, of the dtype of `scores`.

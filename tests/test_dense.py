@@ -222,11 +222,12 @@ def test_auto_falls_back_to_windows():
     close(auto, loop(network, images, (12, 12), (4, 4)))
 
 
-def test_auto_takes_what_is_less_work():
+def test_auto_takes_what_is_less_work(monkeypatch):
     """Windows that lie apart: all positions between them would be computed for nothing."""
     network, images = valid(), torch.rand(1, 3, 64, 64)
     calls = []
-    network[0].register_forward_hook(lambda *_: calls.append(1))
+    forward = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda m, x: calls.append(1) or forward(m, x))
     assert flop_ratio(network, 12, 25, 64) < 1 < flop_ratio(network, 12, 2, 64)
     patch_features(network, images, window=12, stride=2)
     assert not calls
@@ -241,7 +242,7 @@ def test_flop_ratio_is_that_of_counted_convolutions(stride, size):
     count = ((size - 12) // stride + 1) ** 2
     first, second = 8 * 3 * 25, 2 * 8 * 64
     last = (math.isqrt(count) - 1) * stride + 12 - 4
-    expected = count * (first * 64 + second) / (first * (size - 4) ** 2 + second * count)
+    expected = count * (first * 64 + second) / (first * last**2 + second * count)
     assert last <= size - 4
     assert flop_ratio(network, 12, stride, size) == pytest.approx(expected)
 
@@ -319,6 +320,10 @@ def test_more_errors():
         ({"window": 17}, "`images` must be at least as large as a window of 17 x 17, got 16 x 16"),
         ({"window": 0}, "`window` must be at least 1"),
         ({"stride": (1, 0)}, "`stride` must be at least 1"),
+        (
+            {"network": nn.Sequential(*valid(), nn.Linear(7, 2)), "mode": "dense"},
+            "got layer 6: a layer for 7 channels on a map of 6",
+        ),
         ({"mode": "fast"}, "`mode` must be 'auto', 'windowed' or 'dense', got 'fast'"),
         ({"batch": 0}, "`batch` must be at least 1"),
         ({"images": images[0]}, "`images` must have shape (N, C, H, W)"),
@@ -336,6 +341,16 @@ def test_more_errors():
         options = {"network": network, "images": images, "window": 12, "stride": 2} | change
         with pytest.raises(ValueError, match=re.escape(text)):
             patch_features(options.pop("network"), options.pop("images"), **options)
+    for change in ({"window": (8,)}, {"stride": (1, 2, 3)}, {"size": 16.0}):
+        options = {"window": 12, "stride": 2, "size": 16} | change
+        ((name, value),) = change.items()
+        text = f"`{name}` must be an integer or a pair of them, got {value!r}"
+        with pytest.raises(TypeError, match=re.escape(f"flop_ratio: {text}")):
+            flop_ratio(network, **options)
+        del options["size"]
+        if name != "size":
+            with pytest.raises(TypeError, match=re.escape(f"patch_features: {text}")):
+                patch_features(network, images, **options)
     with pytest.raises(TypeError, match=re.escape("`images` must be a tensor, got list")):
         patch_features(network, [], window=12, stride=2)
     with pytest.raises(ValueError, match=re.escape("`fit` must have one location for each of")):

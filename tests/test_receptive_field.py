@@ -41,7 +41,7 @@ def cnn224() -> nn.Module:
 def test_tables_of_fcdd(build, expected):
     module = build()
     assert module(torch.zeros(2, 3, 224, 224)).shape[2:] == (28, 28)
-    assert receptive_field(module) == expected
+    assert receptive_field(module.eval()) == expected
 
 
 def test_windows_without_padding():
@@ -147,7 +147,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_reach_exactly_the_field(name):
     module = NETWORKS[name]()
-    field = receptive_field(module)
+    field = receptive_field(module.eval())
     ends, feature = gradient_support(module, 96)
     rows = zip(ends, feature, pair(field.size), pair(field.stride), pair(field.offset), strict=True)
     for (first, last), index, size, stride, offset in rows:
@@ -157,21 +157,21 @@ def test_gradients_reach_exactly_the_field(name):
 
 
 def test_the_module_stays_as_it_is():
-    module = vgg11_cut().train()
+    module = nn.Sequential(vgg11_cut().eval(), nn.Dropout().train())
     before = {name: value.clone() for name, value in module.state_dict().items()}
     receptive_field(module)
-    assert module.training
+    assert module[1].training
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 def test_networks_of_torchvision():
     models = pytest.importorskip("torchvision.models")
-    resnet = models.resnet18()
+    resnet = models.resnet18().eval()
     layers = [resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool]
     assert receptive_field(nn.Sequential(*layers)) == ReceptiveField(11, 4, 0.0)
     layers += [resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4]
     assert receptive_field(nn.Sequential(*layers)) == ReceptiveField(435, 32, 0.0)
-    vgg = models.vgg11_bn()
+    vgg = models.vgg11_bn().eval()
     assert receptive_field(vgg.features[:21]) == ReceptiveField(62, 8, 3.5)
 
 
@@ -197,6 +197,18 @@ class Unequal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a(x) + self.b(x)
+
+
+class Applied(nn.Module):
+    """A function, with a buffer."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.register_buffer("ones", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.ones)
 
 
 UNREADABLE = "receptive_field: `module` must be made of layers whose field can be read, got "
@@ -232,6 +244,66 @@ UNREADABLE = "receptive_field: `module` must be made of layers whose field can b
 def test_errors(module, error, text):
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         receptive_field(module)
+
+
+BATCH = "with the statistics of the batch, as in training mode"
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (nn.BatchNorm2d(2), f"`0` (BatchNorm2d) {BATCH}"),
+        (nn.BatchNorm2d(2, track_running_stats=False).eval(), f"`0` (BatchNorm2d) {BATCH}"),
+        (nn.SyncBatchNorm(2), f"`0` (SyncBatchNorm) {BATCH}"),
+        (
+            nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
+            "`0` (Conv2d) with circular padding",
+        ),
+        (nn.CircularPad2d(1), "`0` (CircularPad2d)"),
+        (nn.MaxPool2d(2, return_indices=True), "`0` (MaxPool2d) with return_indices"),
+        (
+            Applied(lambda x, ones: functional.batch_norm(x, ones, ones, training=True)),
+            f"batch_norm at `batch_norm` {BATCH}",
+        ),
+        (
+            Applied(lambda x, ones: functional.batch_norm(x, ones, ones, None, None, True)),
+            f"batch_norm at `batch_norm` {BATCH}",
+        ),
+        (
+            Applied(lambda x, _: functional.pad(x, (1, 1, 1, 1), "circular")),
+            "pad at `pad` with circular padding",
+        ),
+        (
+            Applied(lambda x, _: functional.pad(x, (1, 1, 1, 1), mode="circular")),
+            "pad at `pad` with circular padding",
+        ),
+        (
+            Applied(lambda x, _: torch.cat([x, x], 2)),
+            "cat at `cat` along dimension 2, not the channels",
+        ),
+        (
+            Applied(lambda x, _: torch.cat([x, x], dim=-1)),
+            "cat at `cat` along dimension -1, not the channels",
+        ),
+        (
+            Applied(lambda x, _: torch.cat([x, x])),
+            "cat at `cat` along dimension 0, not the channels",
+        ),
+    ],
+)
+def test_layers_that_would_be_misread_are_named(layer, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(UNREADABLE + text)}$"):
+        receptive_field(nn.Sequential(layer))
+
+
+def test_layers_like_those_that_would_be_misread():
+    for function in (
+        lambda x, ones: functional.batch_norm(x, ones, ones),
+        lambda x, _: functional.pad(x, (0, 0, 0, 0), "reflect"),
+        lambda x, _: torch.cat([x, x], 1),
+        lambda x, _: torch.cat((x, x), dim=-3),
+    ):
+        assert receptive_field(Applied(function)) == ReceptiveField(1, 1, 0.0)
 
 
 def test_what_depends_on_its_input_cannot_be_traced():

@@ -214,6 +214,36 @@ def test_a_fit_of_locations_survives_a_checkpoint():
     assert all(torch.equal(a, b) for a, b in zip(loaded, fit, strict=True))
 
 
+def test_a_shift_is_copied_and_has_no_gradient():
+    features = maps(6, 2, 3)
+    shift = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    accumulator = GaussianAccumulator(3, 2, normalize=False, shift=shift)
+    accumulator.update(features)
+    with torch.no_grad():
+        shift += 100
+    accumulator.update(features)
+    assert not accumulator.sums.second.requires_grad
+    assert relative_error(accumulator.fit().mean, features.mean(0)) < 1e-12
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_inference_mode_does_not_show(count):
+    features = maps(count, 2, 5)
+    accumulator, other = GaussianAccumulator(5, 2), GaussianAccumulator(5, 2)
+    with torch.inference_mode():
+        accumulator.update(features.clone())
+        fits = [gaussian_fit(features.clone()), accumulator.fit()]
+    accumulator.update(features)
+    other.update(features)
+    other.merge(accumulator)
+    accumulator.merge(other)
+    assert accumulator.count == 5 * count
+    for fit in (*fits, accumulator.fit()):
+        x = maps(2, 2, 5, seed=1).requires_grad_()
+        gaussian_score(x, fit).sum().backward()
+        assert bool(x.grad.isfinite().all())
+
+
 def test_no_rows_score_to_no_rows():
     fit = gaussian_fit(maps(5, 3, 8))
     assert gaussian_score(torch.empty(0, 3, 8), fit).shape == (0, 3)
@@ -234,6 +264,8 @@ SHAPES = [
     (lambda: GaussianAccumulator(0), "GaussianAccumulator: `dim` must be at least 1, got 0"),
     (lambda: GaussianAccumulator(2, 0), "`locations` must be at least 1, got 0"),
     (lambda: GaussianAccumulator(2, 3, shift=torch.ones(2)), "have shape (3, 2), got (2,)"),
+    (lambda: GaussianAccumulator(2, shift=torch.tensor([0, torch.nan])),
+     "GaussianAccumulator: `shift` must be finite, got NaN or infinity in 1 of 1 rows"),
     (lambda: GaussianAccumulator(2).update(torch.ones(3, 4)), "have shape (b, 2), got (3, 4)"),
     (lambda: GaussianAccumulator(2).update(torch.full((1, 2), torch.nan)), "be finite, got NaN"),
     (lambda: GaussianAccumulator(2).fit(), "`features` must have been added, got none"),

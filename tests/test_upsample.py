@@ -166,6 +166,41 @@ def test_where_no_kernel_reaches():
             torch.testing.assert_close(heat[heat > 0], torch.ones(36))
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("features", "size", "kernel", "stride", "sigma"),
+    [(2, 154, 77, 77, 1.0), (1, 800, 800, 32, None), (24, 120, 97, 1, 1.2)],
+)
+def test_normalised_where_the_gaussian_is_subnormal(
+    backend, dtype, features, size, kernel, stride, sigma
+):
+    scores = torch.ones(1, 1, features, features, dtype=dtype, requires_grad=True)
+    options: dict[str, Any] = {"kernel": kernel, "stride": stride, "offset": (kernel - 1) / 2}
+    with use_backend(backend):
+        heat = receptive_field_upsample(scores, size, **options, sigma=sigma, normalise=True)
+        (gradient,) = torch.autograd.grad(heat.square().sum(), scores)
+    assert bool(gradient.isfinite().all())
+    one = torch.ones((), dtype=dtype)
+    torch.testing.assert_close(heat[heat != 0], one.expand(int(heat.count_nonzero())))
+    assert 0 < int(heat.count_nonzero()) < heat.numel()  # what is too far off has no value
+
+
+def test_an_even_kernel_lies_half_a_pixel_on():
+    heats = [
+        receptive_field_upsample(torch.ones(1, 1, 1, 1), 9, kernel=4, stride=1, offset=offset)
+        for offset in (3.0, 3.5, 3.9)
+    ]
+    assert (heats[0] == heats[0].max()).nonzero()[:, 2:].tolist() == [
+        [3, 3],
+        [3, 4],
+        [4, 3],
+        [4, 4],
+    ]
+    assert torch.equal(heats[0], heats[1])
+    assert torch.equal(heats[0], heats[2])
+
+
 def test_axes_of_their_own():
     scores = torch.randn(2, 1, 6, 6, dtype=torch.float64)
     heat = receptive_field_upsample(

@@ -2,6 +2,7 @@
 // Tables of weights, in double; then the kernel.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <new>
 
@@ -44,14 +45,15 @@ Range pixels_of(const UpsampleAxis& axis, int64_t feature, int64_t pixels) {
   return {last <= first ? 0 : first, std::max<int64_t>(0, last - first)};
 }
 
-// One over the sum of weights at a pixel; 0 where there are none.
+// One over the sum of weights at a pixel; 0 where there are none, or where it is subnormal: one over
+// that may be infinite.
 double scale_at(const UpsampleAxis& axis, const double* taps, int64_t pixel, int64_t features) {
   const Range range = features_at(axis, pixel, features);
   double sum = 0.0;
   for (int64_t k = 0; k < range.count; ++k) {
     sum += taps[pixel - axis.start - axis.stride * (range.first + k)];
   }
-  return sum > 0.0 ? 1.0 / sum : 0.0;
+  return sum < std::numeric_limits<double>::min() ? 0.0 : 1.0 / sum;
 }
 
 int64_t taps_of(const UpsampleAxis& axis, bool is_adjoint) {

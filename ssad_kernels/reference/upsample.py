@@ -50,7 +50,8 @@ def make_band(
     reached = (index >= 0) & (index < kernel) & (feature >= 0) & (feature < features)
     weight = torch.where(reached, taps_at(index), 0.0)
     total = weight.sum(1)
-    scale = torch.where(total > 0, 1.0 / total, 0.0) if normalise else torch.ones_like(total)
+    is_enough = total >= torch.finfo(total.dtype).tiny  # 1 / total of a subnormal may be infinite
+    scale = torch.where(is_enough, 1.0 / total, 0.0) if normalise else torch.ones_like(total)
     if not is_adjoint:
         return Band(first, weight * scale[:, None], reached)
     first = start + stride * torch.arange(features, device=device)
