@@ -86,29 +86,33 @@ def _ranking_case(metric: str, peer: str) -> Case:
     return _case(f"pixel {metric}", lambda: ours(maps, masks), peer, theirs, error)
 
 
-def _components_case(peer: str) -> Case:
+def _components_case(peer: str, *, is_whole: bool = False) -> Case:
+    """Image by image, as the peers do, with all labels kept; or the whole batch at once."""
     _, masks = scene(N, SIDE)
     planes = masks[:, 0].numpy()
+    parts = [masks] if is_whole else masks.split(1)
     if peer == "SciPy":
         require(ndimage, peer)
         touching = np.ones((3, 3))
 
-        def label(plane: np.ndarray) -> int:
-            return int(ndimage.label(plane, touching)[1])
+        def label(plane: np.ndarray) -> tuple[np.ndarray, int]:
+            labels, count = ndimage.label(plane, touching)
+            return labels, int(count)
     else:
         require(cv2, "opencv-python-headless")
 
-        def label(plane: np.ndarray) -> int:
-            return int(cv2.connectedComponents(plane.view(np.uint8), connectivity=8)[0]) - 1
+        def label(plane: np.ndarray) -> tuple[np.ndarray, int]:
+            count, labels = cv2.connectedComponents(plane.view(np.uint8), connectivity=8)
+            return labels, count - 1
 
     def error() -> Error:
-        counts = [label(plane) for plane in planes]
+        counts = [label(plane)[1] for plane in planes]
         wrong = connected_components(masks)[1] != torch.tensor(counts)
         return Error(float(wrong.sum()), "images", 0)
 
     return _case(
-        "connected components",
-        lambda: connected_components(masks),
+        f"connected components, {'whole batch' if is_whole else 'by image'}",
+        lambda: [connected_components(part) for part in parts],
         peer,
         lambda: [label(plane) for plane in planes],
         error,
@@ -126,6 +130,7 @@ _BUILDERS: dict[str, Callable[[], Case]] = {
         for peer in ("scikit-learn", "torchmetrics")
     },
     **{f"components-{peer}": partial(_components_case, peer) for peer in ("SciPy", "OpenCV")},
+    "components-OpenCV-batch": partial(_components_case, "OpenCV", is_whole=True),
 }
 ROWS = [Row(name, build) for name, build in _BUILDERS.items()]
 

@@ -9,6 +9,10 @@ from torch import Tensor
 from ssad_kernels import ranking_op
 from ssad_kernels._errors import check_tensor
 
+# Labels of so many are in memory that the allocator has at hand; pages that the system has to make
+# cost several times what the labels do.
+_PIXELS = 1 << 21
+
 
 def connected_components(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Number the connected components of masks; pixels that touch at a corner are connected.
@@ -46,9 +50,21 @@ def connected_components(masks: Tensor) -> tuple[Tensor, Tensor]:
 def component_areas(masks: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """The area of the component of every pixel of masks, (P,) int64, and the counts, (N,).
 
-    `place`, (P,) int64, is where the pixels are in the flat masks.
+    `place`, (P,) int64, is where the pixels are in the flat masks, rising.
     """
+    if masks.device.type != "cpu" or masks.numel() <= _PIXELS:
+        return _areas(masks, place)
+    size = masks[0].numel()
+    parts = masks.split(max(1, _PIXELS // size))
+    starts = torch.arange(len(parts)) * len(parts[0]) * size
+    places = place.tensor_split(torch.searchsorted(place, starts[1:]))
+    found = [_areas(*part) for part in zip(parts, map(torch.sub, places, starts), strict=True)]
+    areas, counts = map(torch.cat, zip(*found, strict=True))
+    return areas, counts
+
+
+def _areas(masks: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     labels, counts = connected_components(masks)
-    labels += (counts.cumsum(0) - counts).to(torch.int32)[:, None, None, None]
-    number = labels.flatten()[place]
+    first = counts.cumsum(0) - counts  # of each image
+    number = labels.flatten()[place] + first[place // max(1, masks[:1].numel())]
     return number.bincount()[number], counts

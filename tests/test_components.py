@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssad_kernels import connected_components
+from ssad_kernels import components, connected_components
 from ssad_kernels.testing import MASKS, make_mask, make_spiral
 
 
@@ -94,3 +94,19 @@ def test_alone_in_a_batch_and_with_any_number_of_threads():
 def test_errors(masks, kind, message):
     with pytest.raises(kind, match=f"^connected_components: `masks` must {message}$"):
         connected_components(masks)
+
+
+@pytest.mark.parametrize("pixels", [1, 7 * 9, 3 * 7 * 9, 1 << 21])
+def test_areas_are_those_of_the_whole_batch(pixels, monkeypatch):
+    monkeypatch.setattr(components, "_PIXELS", pixels)
+    masks = torch.rand(8, 1, 7, 9) < 0.4
+    masks[2] = masks[7] = False
+    labels, counts = connected_components(masks)
+    expected = [
+        int((label == number).sum())
+        for label, mask in zip(labels, masks, strict=True)
+        for number in label[mask].tolist()
+    ]
+    areas, found = components.component_areas(masks, masks.flatten().nonzero()[:, 0])
+    assert areas.tolist() == expected
+    assert torch.equal(found, counts)

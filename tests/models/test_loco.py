@@ -20,10 +20,12 @@ from fake_data import save
 from fake_models import BrightnessMethod, brightness_model
 from test_cli import ssadk
 
+from ssad_kernels import spro
 from ssad_models.data.images import DataError
 from ssad_models.data.loco import Saturation, read_config
 from ssad_models.data.sources import find
 from ssad_models.data.split import Split
+from ssad_models.defect_metrics import defect_metrics
 from ssad_models.evaluate import evaluate
 from ssad_models.methods import METHODS
 from ssad_models.model_file import save as save_model
@@ -135,8 +137,6 @@ def test_maps_are_brought_to_the_size_of_the_files(tmp_path: Path) -> None:
 
 
 def test_bootstrap_samples_are_near_the_metric_of_the_images_drawn(tmp_path: Path) -> None:
-    from ssad_models.defect_metrics import defect_metrics
-
     test = load(make_loco(tmp_path, scale=4), size=32)
     maps = torch.rand(3, 1, 32, 32) + 0.3 * test.masks  # type: ignore[operator]
     times = torch.tensor([[1.0, 1, 1], [2, 1, 1], [1, 0, 2], [0, 2, 1]]).double()
@@ -150,6 +150,20 @@ def test_bootstrap_samples_are_near_the_metric_of_the_images_drawn(tmp_path: Pat
         )
         for name, values in found.items():
             assert float(values[i]) == pytest.approx(float(alone[name]), abs=5e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("levels", [2, 3, 50, 10**6])
+def test_the_value_is_that_of_all_scores(tmp_path: Path, levels: int, dtype: torch.dtype) -> None:
+    test = load(make_loco(tmp_path, scale=4), size=32)
+    maps = ((torch.rand(3, 1, 32, 32, dtype=dtype) + 0.3 * test.masks) * levels).round()  # type: ignore[operator]
+    assert test.annotations is not None
+    each = list(test.annotations)
+    found = defect_metrics(maps, each, torch.ones(1, 3).double())
+    image = torch.arange(3).repeat_interleave(torch.tensor([len(d.masks) for d in each]))
+    masks, saturation = (torch.cat(column) for column in zip(*each, strict=True))
+    whole = spro(maps, masks, image, saturation, (0.3, 0.05))
+    assert [float(value) for value in found.values()] == pytest.approx(whole.tolist(), abs=1e-12)
 
 
 def test_without_annotations_all_else_works(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@
 
 #include "blend_test.h"
 #include "kernels.h"
+#include "nsa_keyed_test.h"
 #include "nsa_test.h"
 #include "poisson_sine.h"
+#include "scores_test.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
 #include "upsample_test.h"
@@ -282,6 +284,18 @@ int main() {
   for (int round = 0; round < 30; ++round) {
     if (!check_medians(random) || !check_labels(random) || !check_nsa(random)) {
       std::printf("wrong: medians, labels or regions, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 60; ++round) {
+    if (!check_nsa_keyed(random)) {
+      std::printf("wrong: keyed anomalies, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_count_above(random) || !check_components(random)) {
+      std::printf("wrong: counts or components, round %d\n", round);
       return 1;
     }
   }
