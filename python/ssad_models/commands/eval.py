@@ -23,24 +23,30 @@ from ssad_models.commands.common import (
     pick_device,
 )
 
-# Of `ssad_models.evaluate.METRICS`, short enough for a terminal.
-_HEADINGS = {
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "f1_max": "F1",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_average_precision": "pixel AP",
-    "pixel_f1_max": "pixel F1",
-    "aupro_30": "AUPRO 30%",
-    "aupro_05": "AUPRO 5%",
-    "aupro_01": "AUPRO 1%",
-    "spro_30": "sPRO 30%",
-    "spro_05": "sPRO 5%",
-    "iou_max": "best IoU",
-    "iou": "IoU",
-    "iou_per_image": "IoU per image",
-    "detection_rate": "detected",
-    "false_alarm_rate": "false alarms",
+# Of `ssad_models.evaluate.METRICS`: tables that a terminal of 80 columns has room for.
+_TABLES = {
+    "Images": {
+        "auroc": "AUROC",
+        "average_precision": "AP",
+        "f1_max": "F1",
+        "detection_rate": "detected",
+        "false_alarm_rate": "false alarms",
+    },
+    "Pixels": {
+        "pixel_auroc": "AUROC",
+        "pixel_average_precision": "AP",
+        "pixel_f1_max": "F1",
+        "iou_max": "best IoU",
+        "iou": "IoU",
+        "iou_per_image": "IoU/image",
+    },
+    "Overlap with defects": {
+        "aupro_30": "AUPRO 30%",
+        "aupro_05": "5%",
+        "aupro_01": "1%",
+        "spro_30": "sPRO 30%",
+        "spro_05": "5%",
+    },
 }
 
 _FAR = 3
@@ -87,25 +93,9 @@ def evaluate(
             files, sources, place, progress, ensemble=ensemble, any_category=any_category
         )
     write_results(out, runs, title="Evaluation")
-    names = [name for name in _HEADINGS if any(name in run.evaluation.metrics for run in runs)]
-    table = Table("category", "model", title="In %, with 95 % intervals", box=SIMPLE_HEAD)
-    for name in names:
-        table.add_column(_HEADINGS[name], justify="right", overflow="fold")
-    alarming = False
-    for run in runs:
-        cells = []
-        for name in names:
-            e = run.evaluation.metrics.get(name)
-            cell = "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.0f}-{100 * e.high:.0f}"
-            if e is not None and name == "false_alarm_rate":
-                stated = float(run.settings["false_alarm"])  # type: ignore[arg-type]  # a number
-                cell += f"\nstated {100 * stated:g}"
-                alarming |= e.value > _FAR * stated
-            cells.append(cell)
-        name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
-        table.add_row(Text(run.category), Text(name), *cells)
-    console.print(table)
-    if alarming:
+    for title, headings in _TABLES.items():
+        _print_table(title, headings, runs)
+    if any(_is_alarming(run) for run in runs):
         console.print(
             "Far more false alarms than stated: the normal test images are not like the training "
             "images (of builtin by design), and the threshold holds only for such as are.",
@@ -116,3 +106,30 @@ def evaluate(
         console.print(f"Left out: {left_out} models of other categories.")
     wrote = f"Wrote {out / 'report.html'}, results.json and results.csv."
     console.print(wrote, markup=False, soft_wrap=True)
+
+
+def _print_table(title: str, headings: dict[str, str], runs: list[Run]) -> None:
+    names = [name for name in headings if any(name in run.evaluation.metrics for run in runs)]
+    if not names:
+        return
+    table = Table("category", "model", title=f"{title}, in %, with 95 % intervals", box=SIMPLE_HEAD)
+    for name in names:
+        table.add_column(headings[name], justify="right")
+    for run in runs:
+        cells = []
+        for name in names:
+            e = run.evaluation.metrics.get(name)
+            cell = "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.1f}-{100 * e.high:.1f}"
+            cells.append(cell + f"\nstated {_stated(run):g}" * (name == "false_alarm_rate"))
+        name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
+        table.add_row(Text(run.category), Text(name), *cells)
+    console.print(table)
+
+
+def _stated(run: Run) -> float:
+    return 100 * float(run.settings["false_alarm"])  # type: ignore[arg-type]  # a number
+
+
+def _is_alarming(run: Run) -> bool:
+    seen = run.evaluation.metrics.get("false_alarm_rate")
+    return seen is not None and 100 * seen.value > _FAR * _stated(run)
