@@ -44,9 +44,9 @@ def patch_features(
     average pooling, batch norm in evaluation mode, activations, sums, products and concatenations
     of branches, centre crops, and at the end global pooling or a convolution over what is left of
     the window, then linear layers. It takes none with hooks or parametrizations, which it would not
-    run, nor one that changes a crop in place. ``mode="auto"`` takes the one with fewer operations, see
-    `flop_ratio`; a network that cannot be evaluated densely is evaluated window by window without
-    a word.
+    run, nor one that changes a crop in place. ``mode="auto"`` takes the one with fewer operations,
+    see `flop_ratio`; a network that cannot be evaluated densely is evaluated window by window
+    without a word.
 
     Differentiable as the network is. Under ``torch.no_grad()`` the memory beside the result is that
     of the features of one image of several, and of `batch` windows or the maps of one image.
@@ -276,7 +276,7 @@ def _windowed(
         return features.flatten(1)
 
     parts = (rows(part).T[None] for part in places.split(batch))
-    return _join(parts, len(places), dim=2).unflatten(2, grid.count)
+    return _join(parts, len(places), dim=2).reshape(1, -1, *grid.count)
 
 
 def _join(parts: Iterable[Tensor], total: int, dim: int) -> Tensor:

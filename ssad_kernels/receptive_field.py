@@ -50,9 +50,9 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
 
     Raises:
         TypeError: for anything but a module.
-        ValueError: for a layer that cannot be read, such as one that sees the whole image, as batch
-            normalisation in training mode does; a module that cannot be traced, because what it does depends on its input; or branches of
-            different strides.
+        ValueError: for a layer that cannot be read, such as one that sees the whole image (as batch
+            normalisation in training mode does) or wraps around it; a module that cannot be traced,
+            because what it does depends on its input; or branches of different strides.
 
     Source: the bookkeeping of FCDD (Liznerski et al., ICLR 2021), for graphs.
 
@@ -167,7 +167,8 @@ def _max_pool(
     return_indices: bool = False,
 ) -> _Field:
     if return_indices:
-        raise _UnreadableError("with return_indices")
+        msg = "with return_indices"
+        raise _UnreadableError(msg)
     return _window(field, kernel_size, stride, padding, dilation)
 
 
@@ -185,7 +186,8 @@ def _pad(field: _Field, pad: Any, mode: str = "constant", value: Any = None) -> 
 
 def _check_padding(mode: str) -> None:
     if mode == "circular":  # the field would wrap around
-        raise _UnreadableError("with circular padding")
+        msg = "with circular padding"
+        raise _UnreadableError(msg)
 
 
 def _batch_norm(
@@ -199,7 +201,8 @@ def _batch_norm(
     **__: Any,
 ) -> _Field:
     if training or running_mean is None:
-        raise _UnreadableError("with the statistics of the batch, as in training mode")
+        msg = "with the statistics of the batch, as in training mode"
+        raise _UnreadableError(msg)
     return field
 
 
@@ -256,17 +259,20 @@ def _read_node(
     if node.op == "call_module":
         return _read_module(layers[str(node.target)], inputs[0]) if len(inputs) == 1 else None
     name = getattr(node.target, "__name__", str(node.target)).strip("_")
-    rest = [constants.get(arg, arg) if isinstance(arg, fx.Node) else arg for arg in node.args[1:]]
-    named = {
-        k: constants.get(v, v) if isinstance(v, fx.Node) else v for k, v in node.kwargs.items()
-    }
+
+    def value(arg: Any) -> Any:
+        return constants.get(arg, arg) if isinstance(arg, fx.Node) else arg
+
+    rest = [value(arg) for arg in node.args[1:]]
+    named = {key: value(arg) for key, arg in node.kwargs.items()}
     if name in _SLIDING and len(inputs) == 1:
         named.pop("input", None)
         return _SLIDING[name](inputs[0], *rest, **named)
     if name in ("cat", "concat"):
         dim = named.get("dim", named.get("axis", rest[0] if rest else 0))
         if dim not in (1, -3):
-            raise _UnreadableError(f"along dimension {dim}, not the channels")
+            msg = f"along dimension {dim}, not the channels"
+            raise _UnreadableError(msg)
     if name in _POINTWISE_NAMES and inputs:
         return _union(node, inputs)
     return None

@@ -45,8 +45,8 @@ Range pixels_of(const UpsampleAxis& axis, int64_t feature, int64_t pixels) {
   return {last <= first ? 0 : first, std::max<int64_t>(0, last - first)};
 }
 
-// One over the sum of weights at a pixel; 0 where there are none, or where it is subnormal: one over
-// that may be infinite.
+// One over the sum of weights at a pixel; 0 where there are none, or where it is subnormal: one
+// over that may be infinite.
 double scale_at(const UpsampleAxis& axis, const double* taps, int64_t pixel, int64_t features) {
   const Range range = features_at(axis, pixel, features);
   double sum = 0.0;
