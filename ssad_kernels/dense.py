@@ -21,6 +21,7 @@ from ssad_kernels.scoring import GaussianFit, gaussian_score
 Mode = Literal["auto", "windowed", "dense"]
 Size = int | tuple[int, int]
 _MUST = "have layers that can be evaluated on all windows at once"
+_UNLIKE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -53,8 +54,9 @@ def patch_features(
     Deterministic as the network is.
 
     Args:
-        network: (B, C, window, window) -> (B, D) or (B, D, 1, 1). Its parameters are on the device
-            of the images. For the dense mode it can be traced by ``torch.fx``.
+        network: (B, C, window, window) -> (B, D) or (B, D, 1, 1), its batch norms and dropouts in
+            evaluation mode. Its parameters are on the device of the images. For the dense mode it
+            can be traced by ``torch.fx``.
         images: (N, C, H, W), of what dtype and range the network takes.
         window: Height and width of a window in pixels, or one int for both.
         stride: Pixels from one window to the next, down and across, or one int for both.
@@ -67,7 +69,8 @@ def patch_features(
     Raises:
         TypeError: `images` is not a tensor, or a size is neither an integer nor a pair of them.
         ValueError: `images` is not (N, C, H, W) with N ≥ 1 or smaller than a window; a size is
-            below 1; `mode` is unknown; the network gives something else; or with ``mode="dense"`` a
+            below 1; `mode` is unknown; the network is in training mode, refuses windows, or gives
+            something else; or with ``mode="dense"`` a
             layer cannot be evaluated for all windows at once: the message has its name and why.
     """
     op = "patch_features"
@@ -86,6 +89,9 @@ def dense_patch_scores(
     batch: int = 256,
 ) -> Tensor:
     """Score every window of images: `patch_features`, then `gaussian_score`.
+
+    To bring the map to the size of the images, give `receptive_field_upsample` the window for its
+    kernel, the same stride, and the offset (window - 1) / 2.
 
     The features of one image exist at a time.
 
@@ -106,11 +112,16 @@ def dense_patch_scores(
         ValueError: As in `patch_features`, or `fit` is for another number of features or windows.
     """
     op = "dense_patch_scores"
+    if not isinstance(fit, GaussianFit):
+        raise TypeError(_errors.wording(op, "fit", "be a GaussianFit", type(fit).__name__))
     evaluate = _evaluation(op, network, images, window, stride, mode, batch)
     scores = []
     for image in images:
         features = evaluate(image[None])
         rows = features[0].flatten(1).T
+        if rows.shape[1] != fit.mean.shape[-1]:
+            must = f"be of features of width {rows.shape[1]}"
+            raise ValueError(_errors.wording(op, "fit", must, fit.mean.shape[-1]))
         if fit.mean.dim() == 2:
             if len(rows) != len(fit.mean):
                 must = f"have one location for each of the {len(rows)} windows"
@@ -177,6 +188,12 @@ def _evaluation(
     if mode not in ("auto", "windowed", "dense"):
         must = "be 'auto', 'windowed' or 'dense'"
         raise ValueError(_errors.wording(op, "mode", must, repr(mode)))
+    for name, layer in network.named_modules():
+        # Windows of an image are no sample to learn statistics from.
+        if layer.training and isinstance(layer, _UNLIKE_IN_TRAINING):
+            must = "be in evaluation mode (see `eval`)"
+            got = f"layer {name} ({type(layer).__name__}) in training mode"
+            raise ValueError(_errors.wording(op, "network", must, got))
     if batch < 1:
         raise ValueError(_errors.wording(op, "batch", "be at least 1", batch))
     grid = WindowGrid(stride, _count(op, images, window, stride))
@@ -268,7 +285,12 @@ def _windowed(
 
     def rows(part: Tensor) -> Tensor:
         """(B, D) features of some windows."""
-        features = network(views[:, part // columns, part % columns].transpose(0, 1).contiguous())
+        patches = views[:, part // columns, part % columns].transpose(0, 1).contiguous()
+        try:
+            features = network(patches)
+        except (RuntimeError, TypeError, ValueError) as error:
+            must = f"take windows {tuple(patches.shape)} of {patches.dtype}"
+            raise ValueError(_errors.wording(op, "network", must, error)) from error
         if not isinstance(features, Tensor) or features.shape[2:] not in ((), (1, 1)):
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             must = "return (B, D) or (B, D, 1, 1)"

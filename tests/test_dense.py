@@ -292,8 +292,8 @@ class Applied(nn.Module):
         (nn.Conv2d(4, 4, 3, padding="same"), "layer inner.function: padding 'same'"),
         (nn.MaxPool2d(3, padding=1), "layer inner.function: padding 1"),
         (nn.AvgPool2d(2, ceil_mode=True), "layer inner.function: pooling with ceil_mode"),
-        (nn.BatchNorm2d(4).train(), "layer inner.function: batch norm in training mode"),
-        (nn.Dropout(0.5).train(), "layer inner.function: dropout in training mode"),
+        (nn.BatchNorm2d(4, track_running_stats=False).eval(), "layer inner.function: batch norm"),
+        (lambda x: F.dropout(x, 0.5, training=True), "dropout in inner: dropout in training mode"),
         (nn.GroupNorm(2, 4), "layer inner.function: GroupNorm is of no kind"),
         (nn.AdaptiveAvgPool2d(2), "layer inner.function: adaptive pooling to 2"),
         (nn.Conv2d(4, 4, 11), "layer inner.function: a kernel over 11 x 11 positions where"),
@@ -312,6 +312,23 @@ def test_what_keeps_a_network_from_being_dense_is_named(layer, text):
     must = "patch_features: `network` must have layers that can be evaluated on all windows at once"
     with pytest.raises(ValueError, match=f"^{re.escape(f'{must}, got {text}')}.*$"):
         patch_features(network, images, window=12, stride=2, mode="dense")
+
+
+@pytest.mark.parametrize("mode", ["auto", "windowed", "dense"])
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(4), nn.Dropout(0.5)])
+def test_networks_that_are_still_learning_are_refused(mode, layer):
+    text = f"got layer inner.function ({type(layer).__name__}) in training mode"
+    with pytest.raises(
+        ValueError, match=re.escape(f"`network` must be in evaluation mode (see `eval`), {text}")
+    ):
+        patch_features(Nested(layer), torch.rand(1, 3, 16, 16), window=12, stride=2, mode=mode)
+
+
+def test_what_a_network_says_of_windows_is_handed_on():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
+    text = "`network` must take windows (25, 3, 8, 8) of torch.float32, got mat1 and mat2"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        patch_features(network, torch.rand(1, 3, 16, 16), window=8, stride=2, mode="windowed")
 
 
 def test_more_errors():

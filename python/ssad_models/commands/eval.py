@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -22,6 +22,9 @@ from ssad_models.commands.common import (
     find_sources,
     pick_device,
 )
+
+if TYPE_CHECKING:  # importing torch takes seconds, and help does without
+    from ssad_models.report import Run
 
 # Of `ssad_models.evaluate.METRICS`: tables that a terminal of 80 columns has room for.
 _TABLES = {
@@ -120,7 +123,9 @@ def _print_table(title: str, headings: dict[str, str], runs: list[Run]) -> None:
         for name in names:
             e = run.evaluation.metrics.get(name)
             cell = "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.1f}-{100 * e.high:.1f}"
-            cells.append(cell + f"\nstated {_stated(run):g}" * (name == "false_alarm_rate"))
+            if e is not None and name == "false_alarm_rate":
+                cell += f"\nstated {_stated(run):g}"
+            cells.append(cell)
         name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
         table.add_row(Text(run.category), Text(name), *cells)
     console.print(table)
