@@ -73,7 +73,7 @@ def test_the_full_demo_has_maps(tmp_path: Path) -> None:
         results.add(method, "brick", found.scores, maps=found.maps, seed=0, losses=found.losses)
     assert results.methods == (*METHODS, NSA, PATCHES)
     publish(results, {"settings": {}, "seconds": 1.0, "versions": {}}, tmp_path, console)
-    assert "Pixel AUROC in %" in console.export_text()
+    assert "Pixel AUROC / AUPRO to 30 %" in console.export_text()
     content = json.loads((tmp_path / "results.json").read_text())
     assert f"{NSA} - {TRANSFER} | all" in content["comparisons"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ssad_models.comparison import Difference, group_wins, paired_bootstrap
 from ssad_models.data.split import Split
+from ssad_models.demo.maps import Cell, MapScore, by_cell, mean_rows
 from ssad_models.evaluate import evaluate
 from ssad_models.report import Report, Run, gallery, write_report
 from ssad_models.report import Table as ReportTable
@@ -30,6 +31,7 @@ PAIRS = (
     *((NSA, SCRATCH), (NSA, TRANSFER)),
     *((PATCHES, NSA), (PATCHES, TRANSFER)),
 )
+_MAPS = "Pixel AUROC / AUPRO to 30 % in %, mean of the categories, first seed; 50 / 15 is chance"
 COMPARISON = ("category", "points", "95 % interval", "verdict")
 Comparisons = dict[tuple[str, str], dict[str, Difference]]
 """By method and baseline, then by category or "all"."""
@@ -73,6 +75,7 @@ class Results:
         self.data = data
         self.scores: dict[tuple[str, str], list[torch.Tensor]] = {}
         self.runs: dict[tuple[str, str], list[Run]] = {}
+        self.maps: dict[str, dict[str, dict[Cell, MapScore]]] = {}  # by method, then category
 
     def add(
         self,
@@ -103,6 +106,8 @@ class Results:
             curves={"training loss": list(enumerate(losses, 1))} if losses else {},
             pictures=() if maps is None else gallery(test, scores, maps),
         )
+        if maps is not None and category not in self.maps.setdefault(method, {}):
+            self.maps[method][category] = by_cell(test, maps.cpu())
         self.scores.setdefault((method, category), []).append(scores)
         self.runs.setdefault((method, category), []).append(run)
 
@@ -154,7 +159,8 @@ def publish(results: Results, facts: Mapping[str, Any], out: Path, console: Cons
         console: Where to print.
     """
     _print_aurocs(results, console)
-    _print_pixels(results, console)
+    if results.maps:
+        console.print(_map_table(results))
     console.print("\n".join(results.notes), highlight=False)
     comparisons = _compare(results)
     for pair, by_scope in comparisons.items():
@@ -173,12 +179,15 @@ def publish(results: Results, facts: Mapping[str, Any], out: Path, console: Cons
         lead=f"{len(results.methods)} detectors that saw normal tiles alone, on seven kinds of "
         f"defect from invisible to plain. {verdict}",
         tables=[
-            ReportTable(
-                " against ".join(pair),
-                COMPARISON,
-                [_comparison_row(*row) for row in by_scope.items()],
-            )
-            for pair, by_scope in comparisons.items()
+            *([ReportTable(_MAPS, *_map_rows(results))] if results.maps else []),
+            *(
+                ReportTable(
+                    " against ".join(pair),
+                    COMPARISON,
+                    [_comparison_row(*row) for row in by_scope.items()],
+                )
+                for pair, by_scope in comparisons.items()
+            ),
         ],
         settings={**facts["settings"], "seconds": facts["seconds"]},
         versions=facts["versions"],
@@ -212,22 +221,25 @@ def _print_aurocs(results: Results, console: Console) -> None:
     console.print(table)
 
 
-def _print_pixels(results: Results, console: Console) -> None:
-    """A row per category, of the methods whose maps are known."""
-    table = Table("category", title="Pixel AUROC in %, first seed; 50 is chance")
-    values = {
-        (method, category): runs[0].evaluation.metrics["pixel_auroc"].value
-        for (method, category), runs in results.runs.items()
-        if "pixel_auroc" in runs[0].evaluation.metrics
-    }
-    methods = [m for m in results.methods if any(m == name for name, _ in values)]
-    for method in methods:
-        table.add_column(method, justify="right")
-    for category in results.data:
-        table.add_row(category, *(f"{100 * values[m, category]:.1f}" for m in methods))
-    means = [fmean(values[m, category] for category in results.data) for m in methods]
-    table.add_row("mean", *(f"{100 * mean:.1f}" for mean in means), style="bold")
-    console.print(table)
+def _map_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Of the methods whose maps of all categories are known."""
+    return mean_rows(
+        {
+            method: list(results.maps[method].values())
+            for method in results.methods
+            if len(results.maps.get(method, ())) == len(results.data)
+        }
+    )
+
+
+def _map_table(results: Results) -> Table:
+    headings, rows = _map_rows(results)
+    table = Table(title=_MAPS)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    for row in rows:
+        table.add_row(*row, style="bold" if row is rows[-1] else "")
+    return table
 
 
 def _compare(results: Results) -> Comparisons:
@@ -267,6 +279,18 @@ def _write_json(
         **facts,
         "mean_auroc": {m: results.mean(m, list(results.data)) for m in results.methods},
         "rows": rows,
+        "maps": [
+            {
+                "method": method,
+                "category": category,
+                "kind": kind,
+                "strength": strength,
+                **score._asdict(),
+            }
+            for method, by_category in results.maps.items()
+            for category, cells in by_category.items()
+            for (kind, strength), score in cells.items()
+        ],
         "comparisons": {
             f"{method} - {baseline} | {scope}": {
                 **difference._asdict(),
