@@ -116,7 +116,7 @@ def test_walk_from_images_to_export(tmp_path: Path) -> None:
     trained, out = tmp_path / "runs", tmp_path / "out"
     ssadk("train", data, "--recipe", mine, *TINY[2:], "--out", trained)
     text = ssadk("eval", data, trained, "--out", out)
-    assert "pixel AUROC" in text
+    assert "Pixels, in %" in text
     (result,) = json.loads((out / "results.json").read_text())
     assert result["method"] == "nsa logistic"
     assert 0 <= result["evaluation"]["metrics"]["pixel_auroc"]["value"] <= 1
