@@ -17,7 +17,7 @@ from harness import Case, Error, Row, Target, optional, require, run, timer
 from metric_peers import adeval, adeval_values, ndimage, scene, sorted_in_torch
 from ssad_kernels import aupro, auroc, average_precision, connected_components
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "shared"))
 
 from ranking_oracles import aupro as aupro_oracle
 

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ssad_kernels
 from ssad_kernels import _backend
 
-# For modules that several tests share; the tests themselves are not imported by name.
-sys.path.insert(0, str(Path(__file__).parent))
+# Modules that several tests share. Not the folder of the tests, whose `triton` is not Triton.
+sys.path.insert(0, str(Path(__file__).parent / "shared"))
 
 BACKEND = os.environ.get("SSAD_TEST_BACKEND", "auto")
 
