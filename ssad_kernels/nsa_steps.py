@@ -191,7 +191,8 @@ def _blend(
 def _numbers_in_use(patches: NsaParams) -> Iterable[int]:
     """The numbers of patches that a sample has: on a CPU, where to look is cheaper than to try."""
     apply = patches.apply
-    if apply.device.type != "cpu" or torch.compiler.is_compiling():
+    has_values = type(apply) is Tensor and not torch.compiler.is_compiling()  # a fake one has none
+    if apply.device.type != "cpu" or not has_values:
         return range(apply.shape[1])
     return [k for k, is_used in enumerate(apply.any(0).tolist()) if is_used]
 

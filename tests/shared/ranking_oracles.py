@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -32,8 +33,7 @@ def area_up_to(limit: float, x: Array, y: Array) -> float:
 
 def label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """8-connected components by SciPy."""
-    from scipy import ndimage
-
+    ndimage = pytest.importorskip("scipy.ndimage")
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     return labels, int(count)
 
