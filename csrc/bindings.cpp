@@ -311,7 +311,7 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
 void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t m, int64_t most,
                  int64_t threads) {
   need(ssad::count_above(
-      {at<void>(addresses[0]), n, at<void>(addresses[1]), m, at<bool>(addresses[2]),
+      {at<void>(addresses[0]), n, at<void>(addresses[1]), m, at<uint8_t>(addresses[2]),
        static_cast<ssad::Dtype>(dtype), most, at<int64_t>(addresses[3])},
       threads));
 }
@@ -319,7 +319,7 @@ void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t
 void connected_components(Address masks, std::array<int64_t, 3> shape, Address labels,
                           Address counts, int64_t threads) {
   need(ssad::connected_components(
-      {at<bool>(masks), shape[0], shape[1], shape[2], at<int32_t>(labels), at<int64_t>(counts)},
+      {at<uint8_t>(masks), shape[0], shape[1], shape[2], at<int32_t>(labels), at<int64_t>(counts)},
       threads));
 }
 

@@ -220,7 +220,19 @@ def test_a_sample_whose_number_is_not_finite_has_no_label(kind, name):
 @pytest.mark.native
 def test_any_byte_but_zero_is_true():
     """As those of ``view(torch.bool)`` of other numbers."""
-    from ssad_kernels import NsaParams, alpha_blend, nsa_regions, poisson_blend, poisson_solve
+    from ssad_kernels import (
+        NsaLaw,
+        NsaParams,
+        NsaStyle,
+        alpha_blend,
+        connected_components,
+        count_above,
+        make_keys,
+        nsa_keyed,
+        nsa_regions,
+        poisson_blend,
+        poisson_solve,
+    )
     from ssad_kernels.testing import make_blend, make_objects
 
     def odd(masks: torch.Tensor) -> torch.Tensor:
@@ -243,6 +255,7 @@ def test_any_byte_but_zero_is_true():
     )
     problem = make_blend(n=3)
     rhs, values = torch.rand(3, 1, 40, 37), torch.rand(3, 1, 40, 37)
+    keys = make_keys(0, 0, torch.arange(3))
 
     def results(change: Any) -> list[torch.Tensor]:
         given = change(masks)
@@ -258,6 +271,10 @@ def test_any_byte_but_zero_is_true():
             poisson_blend(**changed),
             alpha_blend(**changed),
             poisson_solve(rhs, given[:, 0], values),
+            *nsa_keyed(before, keys, NsaLaw(), NsaStyle(), stream=7, masks=given),
+            *connected_components(given),
+            count_above(rhs.flatten()[:50], rhs.flatten(), ignored=given.flatten()),
+            count_above(rhs.flatten()[:50], rhs.flatten(), ignored=given.flatten(), most=9),
         ]
 
     assert problem["mask"].dtype == torch.bool

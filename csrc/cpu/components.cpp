@@ -24,8 +24,9 @@ struct Job {
   int64_t most;  // runs of an image
 };
 
-// The first pixel from x on that is (not) set; whole words where there is nothing to see.
-int64_t find_change(const bool* mask, int64_t x, int64_t end, bool is_set) {
+// The first pixel from x on that is (not) set; whole words where there is nothing to see. Any byte
+// but zero is set.
+int64_t find_change(const uint8_t* mask, int64_t x, int64_t end, bool is_set) {
   const uint64_t plain = is_set ? 0x0101010101010101u : 0u;
   while (x + 8 <= end) {
     uint64_t word;
@@ -33,7 +34,7 @@ int64_t find_change(const bool* mask, int64_t x, int64_t end, bool is_set) {
     if (word != plain) break;
     x += 8;
   }
-  while (x < end && mask[x] == is_set) ++x;
+  while (x < end && (mask[x] != 0) == is_set) ++x;
   return x;
 }
 
@@ -51,7 +52,7 @@ void join(Run* runs, int32_t a, int32_t b) {
 
 void label_image(const Job& job, int64_t worker, int64_t image) {
   const int64_t h = job.problem.h, w = job.problem.w;
-  const bool* mask = job.problem.masks + image * h * w;
+  const uint8_t* mask = job.problem.masks + image * h * w;
   int32_t* labels = job.problem.labels + image * h * w;
   Run* runs = job.memory + worker * job.most;
   int32_t count = 0, above = 0;

@@ -159,7 +159,7 @@ class Job {
     if (problem_.ignored == nullptr) {
       for (int64_t i = begin; i < end; ++i) what(key_of(among[i]), true);
     } else {
-      for (int64_t i = begin; i < end; ++i) what(key_of(among[i]), !problem_.ignored[i]);
+      for (int64_t i = begin; i < end; ++i) what(key_of(among[i]), problem_.ignored[i] == 0);
     }
   }
 

@@ -16,7 +16,7 @@ struct CountProblem {
   int64_t n;
   const void* among;  // (m,)
   int64_t m;
-  const bool* ignored;  // (m,) what of `among` does not count, or null
+  const uint8_t* ignored;  // (m,) where not 0, `among` does not count; or null
   Dtype dtype;
   int64_t most;
   int64_t* counts;  // (n, 2)
@@ -27,7 +27,7 @@ bool count_above(const CountProblem& problem, int64_t threads);
 // The 8-connected components of masks (n, h, w), numbered from 1 in the order of their first
 // pixels.
 struct ComponentsProblem {
-  const bool* masks;
+  const uint8_t* masks;  // where not 0
   int64_t n, h, w;
   int32_t* labels;  // (n, h, w)
   int64_t* counts;  // (n,)
