@@ -2,6 +2,7 @@
 """Receptive-field upsampling, one axis a launch."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -85,11 +86,13 @@ def launch(
 
 
 def _variants() -> list[Variant]:
+    """What `launch` runs: from the dtype of the scores, then to it, each along either axis."""
     found = []
     for dtype in ("fp16", "bf16", "fp32", "fp64"):
         compute = "*fp64" if dtype == "fp64" else "*fp32"
-        for along_x in (True, False):
-            pointers = {"values": f"*{dtype}", "first": "*i64", "weights": compute, "out": compute}
+        passes = {(f"*{dtype}", compute), (compute, f"*{dtype}")}
+        for along_x, (values, out) in product((True, False), sorted(passes)):
+            pointers = {"values": values, "first": "*i64", "weights": compute, "out": out}
             constants = {"along_x": along_x, "block": _BLOCK, "stride_x": 1}
             found.append(Variant(_band_kernel, pointers, constants))
     return found
