@@ -110,12 +110,12 @@ class PixelScores:
     AUROC, average precision, F1 and AUPRO pool the pixels of all images; IoU those of images with
     anomalous pixels.
 
-    Exact metrics need every score: 5 bytes are kept per pixel (9 of float64 maps), and 8 more per
-    anomalous one; metrics take up to 20 more per anomalous pixel. Without more
-    knowledge no score can be dropped, because whatever comes later may lie below. With `limit` and
-    `pixels`, which bounds how many there will be, a normal score is dropped once limit * pixels + 1
-    others are above it: it can then have no part in AUPRO up to that limit, which is the only
-    metric that is left.
+    Exact metrics need every score: 5 bytes are kept per pixel (9 of float64 maps) and 12 more per
+    anomalous one (16), and 16 more of those after the first metric but IoU. Without more knowledge
+    no score can be dropped, because whatever comes later may lie below. With `limit` and `pixels`,
+    which bounds how many there will be, a normal score is dropped once limit * pixels + 1 others
+    are above it: it can then have no part in AUPRO up to that limit, which is the only metric that
+    is left.
 
     Args:
         limit: false-positive rate up to which AUPRO is wanted; None for all metrics.

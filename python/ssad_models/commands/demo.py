@@ -26,7 +26,7 @@ def demo(
         bool,
         typer.Option(
             "--full",
-            help="NSA and CutPaste on patches, too: some fifteen minutes more per category on a "
+            help="NSA and CutPaste on patches, too: about ten minutes more per category on a "
             "CPU.",
         ),
     ] = False,
