@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_Number = TypeVar("_Number", int, float)
 IMAGE_DTYPES = (torch.uint8, *FLOATS)
 
 
@@ -34,6 +36,16 @@ def check_dtype(op: str, argument: str, value: Tensor, allowed: Iterable[torch.d
     if value.dtype not in allowed:
         must = "have dtype " + " or ".join(dtype_name(dtype) for dtype in allowed)
         raise TypeError(wording(op, argument, must, dtype_name(value.dtype)))
+
+
+def check_pair(op: str, argument: str, value: Any, kind: type[_Number]) -> tuple[_Number, _Number]:
+    """A pair (y, x) as it is, and one number as both; raise TypeError for all else."""
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    allowed = (int, torch.SymInt) if kind is int else (int, float)
+    if len(pair) != 2 or not all(isinstance(one, allowed) for one in pair):
+        noun = "an integer" if kind is int else "a number"
+        raise TypeError(wording(op, argument, f"be {noun} or a pair of them", repr(value)))
+    return pair[0], pair[1]
 
 
 def check_shape(op: str, argument: str, value: Tensor, expected: Sequence[int | str]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from ssad_kernels import _errors
-from ssad_kernels.dense_grid import NotDenseError, Pair, WindowGrid, pair
+from ssad_kernels.dense_grid import NotDenseError, Pair, WindowGrid
 from ssad_kernels.dense_layers import DenseInterpreter
 from ssad_kernels.scoring import GaussianFit, gaussian_score
 
@@ -69,9 +69,9 @@ def patch_features(
     Raises:
         TypeError: `images` is not a tensor, or a size is neither an integer nor a pair of them.
         ValueError: `images` is not (N, C, H, W) with N ≥ 1 or smaller than a window; a size is
-            below 1; `mode` is unknown; the network is in training mode, refuses windows, or gives
-            something else; or with ``mode="dense"`` a
-            layer cannot be evaluated for all windows at once: the message has its name and why.
+            below 1; `mode` is unknown; the network is in training mode, does not take such images,
+            or gives something else; or with ``mode="dense"`` a layer cannot be evaluated for all
+            windows at once: the message has its name and why.
     """
     op = "patch_features"
     features = _evaluation(op, network, images, window, stride, mode, batch)
@@ -154,8 +154,8 @@ def flop_ratio(
         ValueError: As in `patch_features` with ``mode="dense"``.
     """
     op = "flop_ratio"
-    image = torch.empty(1, channels, *_pair(op, "size", size), device="meta")
-    places = _pair(op, "window", window), _pair(op, "stride", stride)
+    image = torch.empty(1, channels, *_errors.check_pair(op, "size", size, int), device="meta")
+    places = _places(op, window, stride)
     windowed, dense = _operations(op, _traced(op, network), image, *places)
     return windowed / dense
 
@@ -180,7 +180,7 @@ def _evaluation(
     op: str, network: nn.Module, images: Tensor, window: Size, stride: Size, mode: Mode, batch: int
 ) -> Callable[[Tensor], Tensor]:
     """What maps (1, C, H, W) to features (1, D, h, w)."""
-    window, stride = _pair(op, "window", window), _pair(op, "stride", stride)
+    window, stride = _places(op, window, stride)
     _errors.check_tensor(op, "images", images)
     _errors.check_shape(op, "images", images, ("N", "C", "H", "W"))
     if len(images) == 0:
@@ -216,12 +216,9 @@ def _evaluation(
     return lambda image: _run(op, traced, grid, image, window)
 
 
-def _pair(op: str, name: str, value: Size) -> Pair:
-    values = value if isinstance(value, tuple | list) else (value, value)
-    if len(values) != 2 or not all(isinstance(one, int) for one in values):
-        must = "be an integer or a pair of them"
-        raise TypeError(_errors.wording(op, name, must, repr(value)))
-    return pair(values)
+def _places(op: str, window: Size, stride: Size) -> tuple[Pair, Pair]:
+    windows = _errors.check_pair(op, "window", window, int)
+    return windows, _errors.check_pair(op, "stride", stride, int)
 
 
 def _count(op: str, images: Tensor, window: Pair, stride: Pair) -> Pair:
@@ -273,6 +270,11 @@ def _run(op: str, traced: fx.GraphModule, grid: WindowGrid, image: Tensor, windo
         return DenseInterpreter(traced, grid).features(image, window)
     except NotDenseError as error:
         raise ValueError(_errors.wording(op, "network", _MUST, error)) from None
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        must = f"take images {tuple(image.shape)} of {image.dtype}"
+        raise ValueError(_errors.wording(op, "network", must, error)) from error
 
 
 def _windowed(
@@ -288,6 +290,8 @@ def _windowed(
         patches = views[:, part // columns, part % columns].transpose(0, 1).contiguous()
         try:
             features = network(patches)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, ValueError) as error:
             must = f"take windows {tuple(patches.shape)} of {patches.dtype}"
             raise ValueError(_errors.wording(op, "network", must, error)) from error

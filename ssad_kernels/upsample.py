@@ -8,19 +8,18 @@ Classification", ICLR 2021.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssad_kernels import _backend, reference
-from ssad_kernels._errors import FLOATS, check_images, check_tensor, wording
+from ssad_kernels._errors import FLOATS, check_images, check_pair, check_tensor, wording
 from ssad_kernels._op import define_op
 
 _OP = "receptive_field_upsample"
 _LARGEST = 1 << 13  # of kernels and strides
 _FARTHEST = 1 << 24  # of offsets
-_Number = TypeVar("_Number", int, float)
 
 
 def receptive_field_upsample(
@@ -87,29 +86,21 @@ def receptive_field_upsample(
         0.25
     """
     check_tensor(_OP, "scores", scores)
-    kernels, strides = _pair("kernel", kernel, int), _pair("stride", stride, int)
-    offsets = _pair("offset", offset, float)
+    kernels = check_pair(_OP, "kernel", kernel, int)
+    strides = check_pair(_OP, "stride", stride, int)
+    offsets = check_pair(_OP, "offset", offset, float)
     for value in offsets:
         if not abs(value) < _FARTHEST:  # a NaN too
             raise ValueError(wording(_OP, "offset", "lie within ±2²⁴", value))
     sigmas = (
         (_default_sigma(kernels[0]), _default_sigma(kernels[1]))
         if sigma is None
-        else _pair("sigma", sigma, float)
+        else check_pair(_OP, "sigma", sigma, float)
     )
     start = [math.floor(o) - (k - 1) // 2 for o, k in zip(offsets, kernels, strict=True)]
-    sizes = _pair("size", size, int)
+    sizes = check_pair(_OP, "size", size, int)
     upsampled: Tensor = _upsample(scores, sizes, kernels, strides, start, sigmas, normalise, False)
     return upsampled
-
-
-def _pair(name: str, value: Any, kind: type[_Number]) -> tuple[_Number, _Number]:
-    pair = value if isinstance(value, tuple | list | torch.Size) else (value, value)
-    allowed = (int, torch.SymInt) if kind is int else (int, float)
-    if len(pair) != 2 or not all(isinstance(one, allowed) for one in pair):
-        noun = "an integer" if kind is int else "a number"
-        raise TypeError(wording(_OP, name, f"be {noun} or a pair of them", repr(value)))
-    return pair[0], pair[1]
 
 
 def _default_sigma(kernel: int) -> float:

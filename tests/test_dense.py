@@ -331,6 +331,18 @@ def test_what_a_network_says_of_windows_is_handed_on():
         patch_features(network, torch.rand(1, 3, 16, 16), window=8, stride=2, mode="windowed")
 
 
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [("auto", "windows (9, 3, 12, 12)"), ("windowed", "windows (9, 3, 12, 12)"),
+     ("dense", "images (1, 3, 16, 16)")],
+)  # fmt: skip
+def test_images_of_a_dtype_that_the_network_does_not_take(mode, what):
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(ValueError, match=re.escape(f"`network` must take {what} of torch.uint8")):
+        patch_features(network, images, window=12, stride=2, mode=mode)
+
+
 def test_more_errors():
     images, network = torch.rand(1, 3, 16, 16), valid()
     for change, text in (
