@@ -5,32 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from ssad_kernels import pointwise
 from ssad_kernels.dense_grid import NotDenseError, WindowGrid, WindowMap, check_padding, pair, times
 
-_POINTWISE_MODULES = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU,
-    nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardswish,
-    nn.Hardsigmoid, nn.Hardtanh, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Threshold,
-)  # fmt: skip
-_DROPOUT_MODULES = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-# fmt: off
-_POINTWISE = frozenset((
-    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid",
-    "logsigmoid", "tanh", "softplus", "softsign", "hardswish", "hardsigmoid", "hardtanh", "abs",
-    "exp", "log", "sqrt", "square", "neg", "pow", "clamp", "clamp_min", "clamp_max", "clone",
-))
-_ARITHMETIC = frozenset((
-    "add", "sub", "mul", "div", "truediv", "iadd", "isub", "imul", "itruediv",
-))
-# fmt: on
-_SAME_MEMORY = frozenset(("float", "double", "half", "bfloat16", "to", "detach"))
 _CHANNELWISE = frozenset(("normalize", "softmax", "log_softmax"))
-_DROPOUT = frozenset(("dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"))
 
 
 class DenseInterpreter(fx.Interpreter):
@@ -76,11 +59,11 @@ class DenseInterpreter(fx.Interpreter):
         if not _has_map((args, kwargs)):
             return module(*args, **kwargs)
         x: WindowMap = (*args, *kwargs.values())[0]
-        if isinstance(module, _DROPOUT_MODULES):
-            return _dropout(x, module.p, module.training)
+        if isinstance(module, pointwise.DROPOUT_MODULES):
+            return _dropout(x, cast(nn.Dropout, module).p, module.training)
         if isinstance(module, nn.Identity):
             return x
-        if isinstance(module, _POINTWISE_MODULES):
+        if isinstance(module, pointwise.MODULES):
             _check_writable(x, getattr(module, "inplace", False))
             return self.grid.made(x, module(x.data))
         run = _MODULES.get(type(module))
@@ -111,7 +94,7 @@ class DenseInterpreter(fx.Interpreter):
         is_inplace = full_name.endswith("_") and not full_name.endswith("__")
         is_inplace |= name in ("iadd", "isub", "imul", "itruediv")
         is_inplace |= any(value is True for value in (*args, kwargs.get("inplace")))
-        if name in _ARITHMETIC and not _has_map(kwargs):
+        if name in pointwise.ARITHMETIC and not _has_map(kwargs):
             _check_writable(args[0], is_inplace)
             return _arithmetic(self.grid, function, args, kwargs)
         if name in ("cat", "concat"):
@@ -120,10 +103,10 @@ class DenseInterpreter(fx.Interpreter):
         if isinstance(x, WindowMap) and not _has_map((rest, kwargs)):
             if name == "contiguous":
                 return x  # as a map that is no part of another does
-            if name in _SAME_MEMORY:
+            if name in pointwise.SAME_MEMORY:
                 made = self.grid.made(x, function(x.data, *rest, **kwargs))
                 return replace(made, is_part=x.is_part)
-            if name in _POINTWISE:
+            if name in pointwise.FUNCTIONS:
                 _check_writable(x, is_inplace)
                 return self.grid.made(x, function(x.data, *rest, **kwargs))
             if name in _CHANNELWISE and kwargs.get("dim", rest[-1] if rest else 1) == 1:
@@ -345,7 +328,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getitem": _getitem,
     "getattr": _getattr,
     "size": _size,
-    **dict.fromkeys(_DROPOUT, lambda grid, x, *rest, **options: _dropout(x, *rest, **options)),
+    **dict.fromkeys(pointwise.DROPOUTS, lambda grid, *args, **options: _dropout(*args, **options)),
 }
 
 

@@ -146,15 +146,14 @@ def _check(*args: Any) -> None:
     check_keys(op, keys)
     check_stream(op, stream + (STREAMS["coin"] if gradient == "mix" else 0))
     n, _, height, width = images.shape
-    if keys.shape[0] != n:
-        check_shape(op, "keys", keys, (n, 3))
+    check_shape(op, "keys", keys, (n, 3))
     drawn = unpacked_law(op, *law)
     if drawn.is_reference:
         check_dtype(op, "images", images, [torch.uint8])
     if bank is not None:
         check_bank(op, images, bank, drawn)
     for name, tensor in (("keys", keys), ("masks", masks), ("bank_masks", bank_masks)):
-        if tensor is not None and tensor.device != images.device:
+        if tensor is not None:
             check_device(op, name, tensor, images.device)
     has_masks = masks is not None or background is not None
     if (bank_masks is not None) != (has_masks and bank is not None):
@@ -164,7 +163,7 @@ def _check(*args: Any) -> None:
         )
     if masks is not None or bank_masks is not None:
         check_masks(op, bank_masks, masks, (n, height, width))
-    if bank_masks is not None and bank_masks.shape[0] != bank.shape[0]:
+    if bank_masks is not None:
         check_shape(op, "bank_masks", bank_masks, (bank.shape[0], 1, height, width))
     choices: tuple[tuple[str, str, Any], ...] = (
         ("gradient", gradient, GRADIENTS),
@@ -191,10 +190,8 @@ def check_bank(op: str, images: Tensor, bank: Tensor, law: NsaLaw) -> None:
         raise ValueError(wording(op, "bank", 'be None with source="same"', "a bank"))
     if not bank.shape[0]:
         raise ValueError(wording(op, "bank", "hold at least one image", tuple(bank.shape)))
-    if bank.dtype != images.dtype:
-        check_dtype(op, "bank", bank, [images.dtype])
-    if bank.device != images.device:
-        check_device(op, "bank", bank, images.device)
+    check_dtype(op, "bank", bank, [images.dtype])
+    check_device(op, "bank", bank, images.device)
     if bank.shape[1:] != images.shape[1:]:
         must = f"have images like those to be changed, {tuple(images.shape[1:])}"
         raise ValueError(wording(op, "bank", must, tuple(bank.shape[1:])))

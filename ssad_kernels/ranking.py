@@ -49,7 +49,7 @@ def count_above(
         ValueError: shapes or devices that do not fit, or `most` < 1.
 
     Gradient: none. Determinism: the same integers on every backend. On CPUs the scores are sorted,
-    and `among` in chunks, so the scratch memory is 36 bytes for each of `scores` (52 of float64),
+    and `among` in chunks, so the scratch memory is 36 bytes for each of `scores` (40 of float64),
     and for each thread up to 48 more (80) and some MiB; elsewhere `among` is sorted as a whole.
 
     Example:
@@ -89,9 +89,7 @@ def auroc(scores: Tensor, targets: Tensor) -> Tensor:
         >>> auroc(torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([False, True, False, True]))
         tensor(0.8750, dtype=torch.float64)
     """
-    scores, targets = checked("auroc", scores, targets)
-    found = scores[targets]
-    counts = count_above(found, scores, ignored=targets)
+    scores, found, counts = _ranked("auroc", scores, targets)
     area = area_below(counts, len(scores) - len(found), None, 1.0)
     return unless_nan(scores, area)
 
@@ -114,9 +112,7 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
 
     Gradient: none. Determinism: as `auroc`.
     """
-    scores, targets = checked("average_precision", scores, targets)
-    found = scores[targets]
-    counts = count_above(found, scores, ignored=targets)
+    scores, found, counts = _ranked("average_precision", scores, targets)
     return unless_nan(scores, precision_of(found, counts))
 
 
@@ -136,10 +132,15 @@ def f1_max(scores: Tensor, targets: Tensor) -> Tensor:
 
     Gradient: none. Determinism: as `auroc`.
     """
-    scores, targets = checked("f1_max", scores, targets)
-    found = scores[targets]
-    counts = count_above(found, scores, ignored=targets)
+    scores, found, counts = _ranked("f1_max", scores, targets)
     return unless_nan(scores, largest_overlap(found, counts, weight=2))
+
+
+def _ranked(op: str, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All scores and the anomalous ones, flat; `count_above` of the normal ones."""
+    scores, targets = checked(op, scores, targets)
+    found = scores[targets]
+    return scores, found, count_above(found, scores, ignored=targets)
 
 
 def checked(op: str, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import fx, nn
 
+from ssad_kernels import pointwise
 from ssad_kernels._errors import wording
 
 _OP = "receptive_field"
@@ -105,21 +106,15 @@ class _Axis(NamedTuple):
 _Field = tuple[_Axis, _Axis]
 
 
-_POINTWISE_MODULES: tuple[type[nn.Module], ...] = (
-    nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
-    nn.FeatureAlphaDropout, nn.LocalResponseNorm, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU,
-    nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid,
-    nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign,
-    nn.Softshrink, nn.Hardshrink, nn.Threshold, nn.Softmax2d,
+# What leaves the field as it is.
+_ALIKE_MODULES = (
+    *pointwise.MODULES, *pointwise.DROPOUT_MODULES,
+    nn.Identity, nn.RReLU, nn.LocalResponseNorm, nn.Softmax2d,
 )  # fmt: skip
-_POINTWISE_NAMES = {
-    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish",
-    "sigmoid", "hardsigmoid", "hardswish", "hardtanh", "tanh", "softplus", "softsign", "dropout",
-    "dropout2d", "alpha_dropout", "add", "iadd", "sub", "isub", "mul",
-    "imul", "truediv", "div", "neg", "abs", "sqrt", "square", "exp", "pow",
-    "clamp", "maximum", "minimum", "cat", "concat", "contiguous", "clone", "detach",
-    "float", "half", "double", "to",
-}  # fmt: skip
+_ALIKE_FUNCTIONS = frozenset((
+    *pointwise.FUNCTIONS, *pointwise.ARITHMETIC, *pointwise.SAME_MEMORY, *pointwise.DROPOUTS,
+    "maximum", "minimum", "cat", "concat", "contiguous",
+))  # fmt: skip
 
 
 class _UnreadableError(Exception):
@@ -217,7 +212,7 @@ _SLIDING: Mapping[str, Callable[..., _Field]] = {
 
 def _read_module(layer: nn.Module, field: _Field) -> _Field | None:
     """The field after a layer; None for one that is not known."""
-    if isinstance(layer, _POINTWISE_MODULES):
+    if isinstance(layer, _ALIKE_MODULES):
         return field
     if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
         return _batch_norm(field, layer.running_mean, layer.running_var, training=layer.training)
@@ -273,7 +268,7 @@ def _read_node(
         if dim not in (1, -3):
             msg = f"along dimension {dim}, not the channels"
             raise _UnreadableError(msg)
-    if name in _POINTWISE_NAMES and inputs:
+    if name in _ALIKE_FUNCTIONS and inputs:
         return _union(node, inputs)
     return None
 

@@ -188,8 +188,7 @@ class IoU(_PixelMetric):
     ) -> None:
         super().__init__(**options)
         if not 0 < quantile <= 1:
-            msg = f"IoU: `quantile` must be in 0 < quantile <= 1, got {quantile}"
-            raise ValueError(msg)
+            raise ValueError(wording("IoU", "quantile", "be in 0 < quantile <= 1", quantile))
         self.threshold, self.quantile, self.per_image = threshold, quantile, per_image
 
     def compute(self) -> Tensor:

@@ -56,8 +56,3 @@ class CutPastePatchRecipe(CutPasteRecipe):
     def title(self) -> str:
         """Task and backbone."""
         return f"{self.method} {self.proxy}, {self.backbone}"
-
-    @property
-    def side(self) -> int:
-        """Windows along a side of the image."""
-        return (self.size - self.window) // self.stride + 1
