@@ -24,6 +24,7 @@ LANES = {
 }
 # Of C++ alone, so they run beside the others, which begin by waiting for downloads.
 BESIDE = ("sanitizers", "cuda-emulated", "nvcc")
+LAST = 30  # lines of a failed lane, printed again at the end
 FREE = 12  # GB of disk for a clean clone: two environments with torch, builds, what tests write
 
 
@@ -79,6 +80,10 @@ def main() -> int:
     print("\n=== lanes")
     for lane, (status, why, seconds, _) in results.items():
         print(f"{lane:13} {status}{f' ({why})' if why else ''}, {seconds:.0f} s")
+    for lane, result in results.items():
+        if result.status == "FAILED":
+            print(f"\n=== {lane} ended with")
+            print(*result.output[-LAST:], sep="", end="\n\n")
     ended = [result.status for result in results.values()]
     failed, skipped = ended.count("FAILED"), ended.count("skipped")
     print(f"{len(ended) - failed - skipped} passed, {failed} failed, {skipped} skipped")

@@ -17,10 +17,13 @@ int64_t among(std::mt19937_64& random, int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(random);
 }
 
-// Of the exact size, so that a sanitizer sees each one beyond.
-std::unique_ptr<bool[]> random_flags(std::mt19937_64& random, int64_t count, int64_t rarity) {
-  auto flags = std::make_unique<bool[]>(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) flags[static_cast<size_t>(i)] = among(random, 1, rarity) == 1;
+// Any byte but 0 is true. Of the exact size, so that a sanitizer sees each one beyond.
+std::unique_ptr<uint8_t[]> random_flags(std::mt19937_64& random, int64_t count, int64_t rarity) {
+  auto flags = std::make_unique<uint8_t[]>(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const bool is_set = among(random, 1, rarity) == 1;
+    flags[static_cast<size_t>(i)] = static_cast<uint8_t>(is_set ? among(random, 1, 255) : 0);
+  }
   return flags;
 }
 
@@ -48,7 +51,7 @@ bool check_counts(std::mt19937_64& random, ssad::Dtype dtype) {
   const int64_t n = among(random, 0, 30), m = among(random, 0, random() % 3 ? 200 : 30000);
   const auto scores = random_scores<T>(random, n), others = random_scores<T>(random, m);
   const auto ignored = random_flags(random, m, among(random, 1, 4));
-  const bool* skipped = random() % 2 ? ignored.get() : nullptr;
+  const uint8_t* skipped = random() % 2 ? ignored.get() : nullptr;
   const int64_t most = random() % 2 ? among(random, 1, 50) : INT64_MAX;
   for (const int64_t threads : {1, 2}) {
     std::vector<int64_t> counts(static_cast<size_t>(2 * n), -7);
@@ -59,7 +62,7 @@ bool check_counts(std::mt19937_64& random, ssad::Dtype dtype) {
     for (size_t i = 0; i < scores.size(); ++i) {
       int64_t above = 0, at_least = 0;
       for (size_t k = 0; k < others.size(); ++k) {
-        if (skipped != nullptr && skipped[k]) continue;
+        if (skipped != nullptr && skipped[k] != 0) continue;
         above += is_above(others[k], scores[i]);
         at_least += !is_above(scores[i], others[k]);
       }
@@ -71,12 +74,12 @@ bool check_counts(std::mt19937_64& random, ssad::Dtype dtype) {
 }
 
 // Spreads from pixel to pixel; components are met in the order of their first pixels.
-int64_t flood(const bool* mask, int64_t h, int64_t w, std::vector<int32_t>* labels) {
+int64_t flood(const uint8_t* mask, int64_t h, int64_t w, std::vector<int32_t>* labels) {
   int32_t found = 0;
   std::vector<std::pair<int64_t, int64_t>> open;
   labels->assign(static_cast<size_t>(h * w), 0);
   for (int64_t start = 0; start < h * w; ++start) {
-    if (!mask[start] || (*labels)[static_cast<size_t>(start)] != 0) continue;
+    if (mask[start] == 0 || (*labels)[static_cast<size_t>(start)] != 0) continue;
     (*labels)[static_cast<size_t>(start)] = ++found;
     open.assign(1, {start / w, start % w});
     while (!open.empty()) {
@@ -85,7 +88,7 @@ int64_t flood(const bool* mask, int64_t h, int64_t w, std::vector<int32_t>* labe
       for (int64_t v = std::max<int64_t>(y - 1, 0); v <= std::min(y + 1, h - 1); ++v) {
         for (int64_t u = std::max<int64_t>(x - 1, 0); u <= std::min(x + 1, w - 1); ++u) {
           int32_t& label = (*labels)[static_cast<size_t>(v * w + u)];
-          if (!mask[v * w + u] || label != 0) continue;
+          if (mask[v * w + u] == 0 || label != 0) continue;
           label = found;
           open.emplace_back(v, u);
         }
