@@ -80,7 +80,7 @@ def _train(images: Tensor, synthesize: Callable[..., Batch], steps: int, seed: i
     method = NsaMethod()
     module = method.module(recipe, seed)
     network = module.network.train()
-    optimizer = torch.optim.Adam(network.parameters(), recipe.lr)
+    optimizer = torch.optim.Adam(network.parameters(), recipe.lr, fused=True)
     order = torch.Generator().manual_seed(seed)
     for step in range(steps):
         rate = recipe.lr_end + (recipe.lr - recipe.lr_end) * (

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,9 +19,11 @@ from ssad_kernels._errors import (
 )
 from ssad_kernels.components import component_areas
 from ssad_kernels.ranking import (
+    Limits,
     area_below,
+    areas_below,
     as_counted,
-    check_limits,
+    checked_limits,
     count_above,
     largest_overlap,
     most_for,
@@ -146,7 +147,7 @@ class PixelScores:
         if (limit is None) != (pixels is None):
             raise ValueError(wording(op, "limit", "come with `pixels`", f"{limit} and {pixels}"))
         if limit is not None and pixels is not None:
-            check_limits(op, [limit])
+            checked_limits(op, limit)
             if pixels < 1:
                 raise ValueError(wording(op, "pixels", "be at least 1", pixels))
         self.limit, self.pixels = limit, pixels
@@ -211,7 +212,7 @@ class PixelScores:
         """The largest F1 (Dice) of pixels, over all thresholds."""
         return self._unless_nan(largest_overlap(*self._ranked("f1_max"), weight=2))
 
-    def aupro(self, limits: Sequence[float] = LIMITS) -> Tensor:
+    def aupro(self, limits: Limits = LIMITS) -> Tensor:
         """Area under the per-region overlap, up to false-positive rates.
 
         The per-region overlap is the covered share of a component of a mask, averaged over all
@@ -219,10 +220,10 @@ class PixelScores:
         (0, 0), is linear between thresholds, and is cut at the limit; the area is divided by it.
 
         Args:
-            limits: of the false-positive rate, each in 0 < limit <= 1.
+            limits: of the false-positive rate, one or several, each in 0 < limit <= 1.
 
         Returns:
-            (len(limits),) float64 in 0...1.
+            () for one limit, (len(limits),) for a sequence; float64 in 0...1.
 
         Raises:
             ValueError: limits out of their range, or beyond the one that was given.
@@ -230,15 +231,14 @@ class PixelScores:
         Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021.
         """
         op = "PixelScores.aupro"
-        check_limits(op, limits)
-        if self.limit is not None and max(limits) > self.limit:
-            raise ValueError(wording(op, "limits", f"be at most {self.limit}", list(limits)))
+        values = checked_limits(op, limits)
+        if self.limit is not None and max(values) > self.limit:
+            raise ValueError(wording(op, "limits", f"be at most {self.limit}", values))
         state = self.state()
         normals = _normals(state)
-        _, counts = self._ranked("aupro", most_for(max(limits), normals))
+        _, counts = self._ranked("aupro", most_for(max(values), normals))
         weights = 1 / state.areas.double()
-        areas = [area_below(counts, normals, weights, limit) for limit in limits]
-        return self._unless_nan(torch.stack(areas))
+        return self._unless_nan(areas_below(counts, normals, weights, values, limits))
 
     def iou(self, threshold: float | Tensor) -> IoU:
         """Intersection over union of masks and what is above a threshold.
@@ -345,8 +345,8 @@ def _trimmed(state: PixelState, limit: float, pixels: int) -> PixelState:
     )
 
 
-def aupro(maps: Tensor, masks: Tensor, limits: Sequence[float] = LIMITS) -> Tensor:
-    """`PixelScores.aupro` of one batch: maps (N, 1, H, W), masks alike -> (len(limits),)."""
+def aupro(maps: Tensor, masks: Tensor, limits: Limits = LIMITS) -> Tensor:
+    """`PixelScores.aupro` of one batch: maps (N, 1, H, W), masks alike -> as many as `limits`."""
     return PixelScores.of(pixel_state(maps, masks, op="aupro")).aupro(limits)
 
 

@@ -160,12 +160,29 @@ def as_counted(scores: Tensor) -> Tensor:
     return scores.detach().flatten().to(wanted)
 
 
-def check_limits(op: str, limits: Sequence[float]) -> None:
-    """Raise TypeError or ValueError unless all limits are false-positive rates above 0."""
-    if not hasattr(limits, "__len__"):
-        raise TypeError(wording(op, "limits", "be several numbers", repr(limits)))
-    if len(limits) == 0 or not all(0 < limit <= 1 for limit in limits):
-        raise ValueError(wording(op, "limits", "be in 0 < limit <= 1, one at least", list(limits)))
+Limits = float | Sequence[float]
+"""One false-positive rate or several; a metric has the shape () or (number of them,)."""
+
+
+def checked_limits(op: str, limits: Limits) -> list[float]:
+    """As a list; raises TypeError or ValueError unless they are false-positive rates above 0."""
+    try:
+        values = [
+            float(limit) for limit in ((limits,) if isinstance(limits, int | float) else limits)
+        ]
+    except (TypeError, ValueError):
+        raise TypeError(wording(op, "limits", "be one or several numbers", repr(limits))) from None
+    if not values or not all(0 < limit <= 1 for limit in values):
+        raise ValueError(wording(op, "limits", "be in 0 < limit <= 1, one at least", values))
+    return values
+
+
+def areas_below(
+    counts: Tensor, normals: int, weights: Tensor, values: list[float], limits: Limits
+) -> Tensor:
+    """`area_below` each of the values of `limits`, in the shape of these."""
+    areas = torch.stack([area_below(counts, normals, weights, value) for value in values])
+    return areas[0] if isinstance(limits, int | float) else areas
 
 
 def most_for(limit: float, normals: int) -> int:

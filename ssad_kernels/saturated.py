@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,9 +18,10 @@ from ssad_kernels._errors import (
 )
 from ssad_kernels.pixel_scores import check_maps
 from ssad_kernels.ranking import (
-    area_below,
+    Limits,
+    areas_below,
     as_counted,
-    check_limits,
+    checked_limits,
     count_above,
     most_for,
     unless_nan,
@@ -120,15 +120,15 @@ class DefectScores:
             self._parts = [DefectState(*map(torch.cat, zip(*self._parts, strict=True)))]
         return self._parts[0]
 
-    def spro(self, limits: Sequence[float] = (0.05,)) -> Tensor:
+    def spro(self, limits: Limits = (0.05,)) -> Tensor:
         """See `spro`."""
-        check_limits("DefectScores.spro", limits)
+        values = checked_limits("DefectScores.spro", limits)
         state = self.state()
         normals = len(state.targets) - int(state.targets.sum())
-        most = most_for(max(limits), normals)
+        most = most_for(max(values), normals)
         counts = count_above(state.found, state.scores, ignored=state.targets, most=most)
-        areas = [area_below(counts, normals, state.weights, limit) for limit in limits]
-        return unless_nan(state.scores, torch.stack(areas))
+        areas = areas_below(counts, normals, state.weights, values, limits)
+        return unless_nan(state.scores, areas)
 
 
 def spro(
@@ -136,7 +136,7 @@ def spro(
     defects: Tensor,
     image: Tensor,
     saturation: Tensor,
-    limits: Sequence[float] = (0.05,),
+    limits: Limits = (0.05,),
 ) -> Tensor:
     """Area under the saturated per-region overlap, up to false-positive rates.
 
@@ -151,11 +151,12 @@ def spro(
             not counted.
         image: (D,) int64 in 0...N - 1, which image a defect is in.
         saturation: (D,) floating, in pixels, > 0; clipped to the area of the defect.
-        limits: of the false-positive rate, each in 0 < limit <= 1. Pixels of no defect are normal.
+        limits: of the false-positive rate, one or several, each in 0 < limit <= 1. Pixels of no
+            defect are normal.
 
     Returns:
-        (len(limits),) float64 in 0...1; NaN without a defect or without a normal pixel, or if a
-        score is NaN.
+        () for one limit, (len(limits),) for a sequence; float64 in 0...1; NaN
+        without a defect or without a normal pixel, or if a score is NaN.
 
     Raises:
         TypeError: arguments of another dtype or kind.
@@ -174,5 +175,5 @@ def spro(
         >>> spro(maps, defects, torch.tensor([0]), torch.tensor([8.0]))
         tensor([1.], dtype=torch.float64)
     """
-    check_limits("spro", limits)
+    checked_limits("spro", limits)
     return DefectScores.of(defect_state(maps, defects, image, saturation, op="spro")).spro(limits)

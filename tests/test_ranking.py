@@ -260,6 +260,7 @@ def test_normal_scores_that_cannot_matter_are_dropped(levels):
     for batch in zip(maps.split(2), masks.split(2), strict=True):
         scores.update(*batch)
     assert torch.equal(scores.aupro((0.05, 0.01)), expected)
+    assert torch.equal(scores.aupro(0.05), expected[0])
     if levels is None:
         normal = int((~masks).sum())
         assert len(scores.state().scores) - int(masks.sum()) <= 0.05 * normal + 2

@@ -103,7 +103,8 @@ def test_maps(change, message):
         ({"saturation": ROW}, "ValueError saturation must have shape (1,), got (4,)"),
         ({"saturation": AREAS * 0}, "ValueError saturation must be > 0, got [0.0]"),
         ({"saturation": AREAS * math.nan}, "ValueError saturation must be > 0, got [nan]"),
-        ({"limits": 0.3}, "TypeError limits must be several numbers, got 0.3"),
+        ({"limits": "0.3"}, "TypeError limits must be one or several numbers, got '0.3'"),
+        ({"limits": None}, "TypeError limits must be one or several numbers, got None"),
         ({"limits": ()}, "ValueError limits must be in 0 < limit <= 1, one at least, got []"),
         ({"limits": (0.0,)},
          "ValueError limits must be in 0 < limit <= 1, one at least, got [0.0]"),
@@ -121,7 +122,7 @@ def test_collections():
     refused(DefectScores().spro, f"ValueError DefectScores.state: `maps` {must}")
     must = "ValueError PixelScores: `limit` must come with `pixels`, got 0.3 and None"
     refused(PixelScores, must, limit=0.3)
-    must = "ValueError PixelScores: `limits` must be in 0 < limit <= 1, one at least, got [2]"
+    must = "ValueError PixelScores: `limits` must be in 0 < limit <= 1, one at least, got [2.0]"
     refused(PixelScores, must, limit=2, pixels=10)
     must = "ValueError PixelScores: `pixels` must be at least 1, got 0"
     refused(PixelScores, must, limit=0.1, pixels=0)

@@ -20,10 +20,11 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from ssad_kernels._errors import wording
 from ssad_kernels.pixel_scores import PixelScores, PixelState, pixel_state
 from ssad_kernels.ranking import (
+    Limits,
     auroc,
     average_precision,
-    check_limits,
     checked,
+    checked_limits,
     f1_max,
 )
 from ssad_kernels.saturated import DefectScores, DefectState, defect_state
@@ -160,13 +161,14 @@ class AUPRO(_PixelMetric):
         options: of torchmetrics.
     """
 
-    def __init__(self, limits: float | Sequence[float] = 0.3, **options: Any) -> None:
+    def __init__(self, limits: Limits = 0.3, **options: Any) -> None:
         super().__init__(**options)
-        self.limits = _checked_limits(type(self).__name__, limits)
+        checked_limits(type(self).__name__, limits)
+        self.limits = limits
 
     def compute(self) -> Tensor:
         """() or (L,) float64."""
-        return _of_limits(self._pixels().aupro, self.limits)
+        return self._pixels().aupro(self.limits)
 
 
 class IoU(_PixelMetric):
@@ -217,9 +219,10 @@ class SPRO(_Collected):
     Call: ``metric(maps, defects, image, saturation)``, where `image` counts within the call.
     """
 
-    def __init__(self, limits: float | Sequence[float] = 0.05, **options: Any) -> None:
+    def __init__(self, limits: Limits = 0.05, **options: Any) -> None:
         super().__init__(DefectState._fields, **options)
-        self.limits = _checked_limits(type(self).__name__, limits)
+        checked_limits(type(self).__name__, limits)
+        self.limits = limits
 
     def update(self, maps: Tensor, defects: Tensor, image: Tensor, saturation: Tensor) -> None:
         """Add images and the defects in them."""
@@ -228,14 +231,4 @@ class SPRO(_Collected):
 
     def compute(self) -> Tensor:
         """() or (L,) float64."""
-        return _of_limits(DefectScores.of(DefectState(*self._collected())).spro, self.limits)
-
-
-def _checked_limits(op: str, limits: float | Sequence[float]) -> float | Sequence[float]:
-    check_limits(op, [limits] if isinstance(limits, int | float) else limits)
-    return limits
-
-
-def _of_limits(metric: Any, limits: float | Sequence[float]) -> Tensor:
-    several: Tensor = metric([limits] if isinstance(limits, int | float) else limits)
-    return several[0] if isinstance(limits, int | float) else several
+        return DefectScores.of(DefectState(*self._collected())).spro(self.limits)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,14 @@ def _read(name_or_path: str | Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
+        names = sorted(file.stem for file in BUILT_IN.glob("*.yaml"))
         reason = getattr(error, "strerror", None) or "not a text file"
-        msg = f"a recipe must be a YAML file or one of {names}, got {name_or_path} ({reason})"
+        close = get_close_matches(str(name_or_path), names, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        msg = (
+            f"a recipe must be a YAML file or one of {', '.join(names)}, "
+            f"got {name_or_path} ({reason}){meant}"
+        )
         raise RecipeError(msg) from None
     values = _parse(text, str(path))
     if not isinstance(values, dict):

@@ -114,7 +114,7 @@ class CutPasteModule(TrainingModule):
         optimizer = (
             torch.optim.SGD(parameters, 1.0, momentum=self.momentum, weight_decay=decay)
             if self.optimizer == "sgd"
-            else torch.optim.Adam(parameters, 1.0, weight_decay=decay)
+            else torch.optim.Adam(parameters, 1.0, weight_decay=decay, fused=True)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -46,7 +46,7 @@ def by_cell(test: Split, maps: torch.Tensor) -> dict[Cell, MapScore]:
     for cell, rows in cells.items():
         scores = PixelScores()
         scores.update(maps[normal + rows], test.masks[normal + rows])
-        found[cell] = MapScore(float(scores.auroc()), float(scores.aupro([0.3])[0]))
+        found[cell] = MapScore(float(scores.auroc()), float(scores.aupro(0.3)))
     return found
 
 

@@ -43,7 +43,7 @@ NOTES = (
     "CutPaste: the network (on Lite0, the head alone) is trained to recognise CutPaste and Scar; "
     "the score is the GDE plus the log-odds of the head, both in units of their spread on normal "
     "tiles; the odds count the less, the worse the head does on augmented tiles that it was not "
-    "trained on.",
+    "trained on. Its map is GradCAM.",
     "NSA: an encoder and a decoder learn from scratch to map where pieces of other tiles were "
     "blended in; the score is the mean of the map.",
     "Patches: a small residual network without padding learns from scratch to recognise CutPaste "

@@ -80,6 +80,6 @@ class NsaModule(TrainingModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam without weight decay."""
-        optimizer = torch.optim.Adam(self.network.parameters(), 1.0)
+        optimizer = torch.optim.Adam(self.network.parameters(), 1.0, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
