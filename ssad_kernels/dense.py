@@ -37,7 +37,8 @@ def patch_features(
     """Features of every window of an image, by a network that sees one window at a time.
 
     Windows start at multiples of `stride` and end within the image: h = ⌊(H - window) / stride⌋ + 1
-    of them fit into the height H.
+    of them fit into the height H. Unless `stride` divides H - window, up to `stride` - 1 rows at
+    the bottom are in no window; pad the images to see them.
 
     ``mode="windowed"`` runs the network on the windows, `batch` at a time. Any network will do.
     ``mode="dense"`` runs each layer once on the whole image, at all positions that some window

@@ -42,6 +42,11 @@ class GaussianFit(NamedTuple):
     residual_variance: Tensor
     normalize: Tensor
 
+    def __repr__(self) -> str:
+        """Of shapes; the numbers would fill the screen."""
+        shapes = (f"{name}={tuple(value.shape)}" for name, value in self._asdict().items())
+        return f"GaussianFit({', '.join(shapes)})"
+
     def to(self, device: torch.device | str) -> GaussianFit:
         """Return the fit on `device`."""
         return GaussianFit(*(tensor.to(device) for tensor in self))

@@ -387,3 +387,8 @@ def test_score_says_what_is_wrong(features, error, text):
     fit = gaussian_fit(samples(5, 8))
     with pytest.raises(error, match=f"^gaussian_score: `features` must {re.escape(text)}$"):
         gaussian_score(features, fit)
+
+
+def test_a_fit_is_shown_by_its_shapes():
+    shown = "GaussianFit(mean=(8,), rows=(5, 8), factor=(5, 5), residual_variance=(), normalize=())"
+    assert repr(gaussian_fit(samples(5, 8))) == shown
