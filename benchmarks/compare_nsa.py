@@ -46,7 +46,8 @@ _OPTIONS: dict[str, Any] = {
     "steepness": _PEER.steepness,
     "midpoint": _PEER.midpoint,
 }
-BASELINE = "released pipeline"
+MASK, RECT = 'region="mask" (default)', 'region="rect"'
+REFERENCE, RELEASED = 'compat="reference"', "released pipeline"
 
 
 def _ours(transform: NSA, images: Tensor, keys: Tensor) -> Batch:
@@ -66,11 +67,12 @@ def _released(images: Tensor, keys: Tensor) -> Batch:
 
 
 VARIANTS: dict[str, Callable[[Tensor, Tensor], Batch]] = {
-    'region="mask" (default)': partial(_ours, NSA(**_OPTIONS)),
-    'region="rect"': partial(_ours, NSA(**_OPTIONS, region="rect")),
-    'compat="reference"': partial(_ours, NSA(**_OPTIONS, compat="reference")),
-    BASELINE: _released,
+    MASK: partial(_ours, NSA(**_OPTIONS)),
+    RECT: partial(_ours, NSA(**_OPTIONS, region="rect")),
+    REFERENCE: partial(_ours, NSA(**_OPTIONS, compat="reference")),
+    RELEASED: _released,
 }
+PAIRS = (*((variant, RELEASED) for variant in (MASK, RECT, REFERENCE)), (RECT, MASK))
 
 
 def _train(images: Tensor, synthesize: Callable[..., Batch], steps: int, seed: int) -> Any:
@@ -118,13 +120,15 @@ def _run(category: str, variant: str, seed: int, steps: int, places: int) -> dic
     }
 
 
-def _differences(runs: list[dict[str, Any]], variant: str) -> tuple[Difference, float, float]:
+def _differences(
+    runs: list[dict[str, Any]], variant: str, baseline: str
+) -> tuple[Difference, float, float]:
     """Of image AUROC with its interval, and of pixel AUROC with its standard error."""
     done = {(run["category"], run["variant"], run["seed"]): run for run in runs}
     both = [
         (category, seed)
         for category, name, seed in done
-        if name == variant and (category, BASELINE, seed) in done
+        if name == variant and (category, baseline, seed) in done
     ]
     categories = sorted({category for category, _ in both})
 
@@ -141,12 +145,12 @@ def _differences(runs: list[dict[str, Any]], variant: str) -> tuple[Difference, 
     pixels = np.array(
         [
             done[category, variant, seed]["pixel_auroc"]
-            - done[category, BASELINE, seed]["pixel_auroc"]
+            - done[category, baseline, seed]["pixel_auroc"]
             for category, seed in both
         ]
     )
     error = pixels.std(ddof=1) / math.sqrt(len(pixels)) if len(pixels) > 1 else float("nan")
-    return paired_bootstrap(wins(variant), wins(BASELINE)), float(pixels.mean()), float(error)
+    return paired_bootstrap(wins(variant), wins(baseline)), float(pixels.mean()), float(error)
 
 
 def main(
@@ -171,13 +175,15 @@ def main(
                 runs.append(_run(each, variant, seed, steps, places))
                 with results.open("a") as file:
                     file.write(json.dumps(runs[-1]) + "\n")
-    print(f"{'against the ' + BASELINE:32} image AUROC (95 % interval)   pixel AUROC (± s.e.)")
-    for variant in VARIANTS:
-        if variant != BASELINE and any(run["variant"] == variant for run in runs):
-            image, pixel, error = _differences(runs, variant)
+    print(f"{'':52} image AUROC (95 % interval)   pixel AUROC (± s.e.)")
+    trained = {run["variant"] for run in runs}
+    for variant, baseline in PAIRS:
+        if {variant, baseline} <= trained:
+            image, pixel, error = _differences(runs, variant, baseline)
             print(
-                f"{variant:32} {100 * image.mean:+.1f} ({100 * image.low:+.1f} to "
-                f"{100 * image.high:+.1f})   {100 * pixel:+.1f} ± {100 * error:.1f}"
+                f"{f'{variant} against {baseline}':52} {100 * image.mean:+.1f} "
+                f"({100 * image.low:+.1f} to {100 * image.high:+.1f})   "
+                f"{100 * pixel:+.1f} ± {100 * error:.1f}"
             )
 
 
