@@ -21,7 +21,7 @@ SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
 
-# With NSA and CutPaste on patches: some five minutes each for each category on two idle cores.
+# With NSA and CutPaste on patches: about an hour of processor time.
 demo-full: $(STAMPS)/installed
 	$(BIN)/ssadk demo --full --out out/demo-full
 

@@ -26,7 +26,7 @@ def demo(
         bool,
         typer.Option(
             "--full",
-            help="NSA and CutPaste on patches, too: about ten minutes more per category on a CPU.",
+            help="NSA and CutPaste on patches, too: about an hour of processor time.",
         ),
     ] = False,
     device: Device = "auto",
