@@ -21,7 +21,6 @@ from ssad_kernels.components import component_areas
 from ssad_kernels.ranking import (
     Limits,
     area_below,
-    areas_below,
     as_counted,
     checked_limits,
     count_above,
@@ -238,7 +237,7 @@ class PixelScores:
         normals = _normals(state)
         _, counts = self._ranked("aupro", most_for(max(values), normals))
         weights = 1 / state.areas.double()
-        return self._unless_nan(areas_below(counts, normals, weights, values, limits))
+        return self._unless_nan(area_below(counts, normals, weights, limits))
 
     def iou(self, threshold: float | Tensor) -> IoU:
         """Intersection over union of masks and what is above a threshold.

@@ -166,10 +166,9 @@ Limits = float | Sequence[float]
 
 def checked_limits(op: str, limits: Limits) -> list[float]:
     """As a list; raises TypeError or ValueError unless they are false-positive rates above 0."""
+    several = (limits,) if isinstance(limits, int | float) else limits
     try:
-        values = [
-            float(limit) for limit in ((limits,) if isinstance(limits, int | float) else limits)
-        ]
+        values = [float(limit) for limit in several]
     except (TypeError, ValueError):
         raise TypeError(wording(op, "limits", "be one or several numbers", repr(limits))) from None
     if not values or not all(0 < limit <= 1 for limit in values):
@@ -177,32 +176,27 @@ def checked_limits(op: str, limits: Limits) -> list[float]:
     return values
 
 
-def areas_below(
-    counts: Tensor, normals: int, weights: Tensor, values: list[float], limits: Limits
-) -> Tensor:
-    """`area_below` each of the values of `limits`, in the shape of these."""
-    areas = torch.stack([area_below(counts, normals, weights, value) for value in values])
-    return areas[0] if isinstance(limits, int | float) else areas
-
-
 def most_for(limit: float, normals: int) -> int:
     """How many normal scores above one put it beyond a false-positive rate."""
     return math.ceil(limit * normals) + 1
 
 
-def area_below(counts: Tensor, normals: int, weights: Tensor | None, limit: float) -> Tensor:
-    """The area under a curve of weighted anomalous scores up to a false-positive rate, over it.
+def area_below(counts: Tensor, normals: int, weights: Tensor | None, limits: Limits) -> Tensor:
+    """The area under a curve of weighted anomalous scores up to false-positive rates, over them.
 
     Args:
         counts: (P, 2) normal scores above, and at least as large as, each anomalous score.
         normals: how many there are.
         weights: (P,) float64, or None for equal ones.
-        limit: false-positive rate in 0 < limit <= 1.
+        limits: of the false-positive rate, each in 0 < limit <= 1.
 
     Returns:
-        () float64. An anomalous score is found from f+ on, and in part from f- on: it adds the
-        area of a rectangle and a triangle, cut off at the limit.
+        In the shape of `limits`, float64. An anomalous score is found from f+ on, and in part from
+        f- on: it adds the area of a rectangle and a triangle, cut off at the limit.
     """
+    if not isinstance(limits, int | float):
+        return torch.stack([area_below(counts, normals, weights, limit) for limit in limits])
+    limit = limits
     if len(counts) == 0 or normals == 0:
         return counts.new_full((), math.nan, dtype=torch.float64)
     above, at_least = (counts.double() / normals).unbind(1)

@@ -19,7 +19,7 @@ from ssad_kernels._errors import (
 from ssad_kernels.pixel_scores import check_maps
 from ssad_kernels.ranking import (
     Limits,
-    areas_below,
+    area_below,
     as_counted,
     checked_limits,
     count_above,
@@ -127,8 +127,7 @@ class DefectScores:
         normals = len(state.targets) - int(state.targets.sum())
         most = most_for(max(values), normals)
         counts = count_above(state.found, state.scores, ignored=state.targets, most=most)
-        areas = areas_below(counts, normals, state.weights, values, limits)
-        return unless_nan(state.scores, areas)
+        return unless_nan(state.scores, area_below(counts, normals, state.weights, limits))
 
 
 def spro(
@@ -155,8 +154,8 @@ def spro(
             defect are normal.
 
     Returns:
-        () for one limit, (len(limits),) for a sequence; float64 in 0...1; NaN
-        without a defect or without a normal pixel, or if a score is NaN.
+        () for one limit, (len(limits),) for a sequence; float64 in 0...1; NaN without
+        a defect or without a normal pixel, or if a score is NaN.
 
     Raises:
         TypeError: arguments of another dtype or kind.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 from ssad_models.cutpaste.patch_recipe import CutPastePatchRecipe
 from ssad_models.cutpaste.recipe import CutPasteRecipe
 from ssad_models.nsa.recipe import NsaRecipe
-from ssad_models.settings import Recipe, RecipeError, checked
+from ssad_models.settings import Recipe, RecipeError, checked, did_you_mean
 
 __all__ = ["BUILT_IN", "METHODS", "Recipe", "RecipeError", "load_recipe", "recipe_of"]
 
@@ -87,11 +86,9 @@ def _read(name_or_path: str | Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         names = sorted(file.stem for file in BUILT_IN.glob("*.yaml"))
         reason = getattr(error, "strerror", None) or "not a text file"
-        close = get_close_matches(str(name_or_path), names, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
         msg = (
             f"a recipe must be a YAML file or one of {', '.join(names)}, "
-            f"got {name_or_path} ({reason}){meant}"
+            f"got {name_or_path} ({reason}){did_you_mean(str(name_or_path), names)}"
         )
         raise RecipeError(msg) from None
     values = _parse(text, str(path))

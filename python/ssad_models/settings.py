@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -119,6 +119,12 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Recipe")
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error about a word: the known one that is most like it, if one is."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
 def checked(cls: type[T], values: Mapping[Any, Any], where: str) -> T:
     """Make a dataclass of values for all of its fields.
 
@@ -133,8 +139,7 @@ def checked(cls: type[T], values: Mapping[Any, Any], where: str) -> T:
     checks = {f.name: f.metadata["check"] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in checks:
-            near = difflib.get_close_matches(str(key), checks, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(checks)}"
+            hint = did_you_mean(str(key), checks) or f"; there are {', '.join(checks)}"
             msg = f"{where}: `{key}` is not a setting{hint}"
             raise RecipeError(msg)
     missing = [key for key in checks if key not in values]

@@ -90,7 +90,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"one of cutpaste, cutpaste-b4, .*, got nope"):
         load_recipe("nope")
     with pytest.raises(
-        RecipeError, match=r"got cutpaste-pach \(.*\); did you mean cutpaste-patch\?"
+        RecipeError, match=r"got cutpaste-pach \(.*\); did you mean `cutpaste-patch`\?"
     ):
         load_recipe("cutpaste-pach")
     path = tmp_path / "r.yaml"
