@@ -29,9 +29,10 @@ def connected_components(masks: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: `masks` of another dtype or kind.
         ValueError: `masks` of another shape.
 
-    Gradient: none. Determinism: the same integers on every backend. On CPUs runs of pixels are
-    joined (union-find), elsewhere neighbouring components in a number of rounds that is known
-    beforehand, so that the host never waits.
+    Gradient: none. Determinism: the same integers on every backend. In C++ and in Triton runs of
+    pixels are joined (union-find); Triton needs 4 bytes of scratch memory for each pixel. The
+    reference joins neighbouring components in a number of rounds that is known beforehand. The host
+    never waits.
 
     Example:
         >>> import torch

@@ -50,7 +50,9 @@ def count_above(
 
     Gradient: none. Determinism: the same integers on every backend. On CPUs the scores are sorted,
     and `among` in chunks, so the scratch memory is 36 bytes for each of `scores` (40 of float64),
-    and for each thread up to 48 more (80) and some MiB; elsewhere `among` is sorted as a whole.
+    and for each thread up to 48 more (80) and some MiB. In Triton `among` is sorted in chunks of
+    2²⁴, with 16 bytes for each of a chunk (24) besides what `torch.sort` takes, and each score is
+    searched for in them; the reference sorts `among` as a whole.
 
     Example:
         >>> import torch

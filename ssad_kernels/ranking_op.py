@@ -86,11 +86,24 @@ def _cpu_components(masks: Tensor, labels: Tensor, counts: Tensor) -> None:
     )
 
 
+def _triton_count(*args: Any) -> None:
+    from ssad_kernels.triton.ranking import launch  # Triton is slow to import, and optional
+
+    launch(*args)
+
+
+def _triton_components(*args: Any) -> None:
+    from ssad_kernels.triton.components import launch
+
+    launch(*args)
+
+
 count_above = define_op(
     "count_above(Tensor scores, Tensor among, Tensor? ignored, int? most) -> Tensor",
     check=_check_count,
     allocate=_allocate_count,
     cpu=_cpu_count,
+    triton=_triton_count,
     reference=reference.ranking.count_above,
 )
 
@@ -99,5 +112,6 @@ connected_components = define_op(
     check=_check_components,
     allocate=_allocate_components,
     cpu=_cpu_components,
+    triton=_triton_components,
     reference=reference.ranking.connected_components,
 )

@@ -16,10 +16,12 @@ MODULES = [
     pytest.importorskip(f"ssad_kernels.triton.{name}")
     for name in (
         "alpha_blending",
+        "components",
         "cutpaste",
         "labels",
         "medians",
         "random",
+        "ranking",
         "sampling",
         "upsample",
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import ssad_kernels as sk
 from ssad_kernels.cutpaste_law import pack_law
-from ssad_kernels.testing import LAWS, make_images, samples, tolerance
+from ssad_kernels.testing import LAWS, make_images, make_spiral, samples, tolerance
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     reason = "Triton kernels run on CPU tensors only with TRITON_INTERPRET=1"
@@ -22,6 +22,8 @@ pytest.importorskip("triton")
 
 OPS = (
     "alpha_blend_",
+    "connected_components",
+    "count_above",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
@@ -115,3 +117,60 @@ def test_alpha_blend_needs_several_tiles(dtype: torch.dtype, layout: str) -> Non
     box = torch.tensor([[0, 0, 50, 40], [5, 2, 40, 30], [9, 0, 31, 40]])
     alpha = torch.tensor([0.4, 1.0, 0.7], dtype=torch.float64)
     check("alpha_blend_", (images, source, mask, places, sizes, None, box, alpha, False))
+
+
+def odd_bytes(flags: Tensor) -> Tensor:
+    """The same flags, whose true bytes are not 1."""
+    return (254 * flags.to(torch.uint8)).view(torch.bool)
+
+
+def long_masks(side: int) -> Tensor:
+    """Components that wind through all tiles, that the last row joins, and that corners join."""
+    comb = torch.zeros(side, side, dtype=torch.bool)
+    comb[:, ::2] = True
+    comb[-1] = True
+    spiral, square = make_spiral(side), torch.ones(side, side, dtype=torch.bool)
+    noise = make_images(1, 1, side, side)[0, 0] < 105
+    masks = [spiral, spiral.flip(0), ~spiral, comb, comb.flip(0), noise, square.tril().triu()]
+    return torch.stack([*masks, square, ~square])[:, None]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "turned"])
+def test_components_need_several_tiles(layout: str) -> None:
+    masks = long_masks(31)
+    masks = masks.mT if layout == "turned" else masks
+    expected = run("connected_components", "reference", (masks,))
+    found = run("connected_components", "triton", (odd_bytes(masks),))
+    for a, b in zip(expected, found, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+def test_components_of_wide_rows_go_on_from_tile_to_tile() -> None:
+    masks = make_images(1, 1, 3, 1300) < 190
+    masks[..., 1, :] = True
+    masks[..., 1, 700] = masks[..., 0, 600:800] = masks[..., 2, 600:800] = False
+    check("connected_components", (masks,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("most", [None, 90, 1 << 40])
+def test_counts_need_several_programs_and_chunks(
+    most: int | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranking = pytest.importorskip("ssad_kernels.triton.ranking")
+    monkeypatch.setattr(ranking, "_CHUNK", 600)
+    values = make_images(1, 1, 1, 1900, dtype=torch.float32).flatten().to(dtype) - 0.5
+    values[::97], values[::89], values[::83] = float("nan"), -0.0, -float("inf")
+    scores, among, ignored = values[:700], values[500:1900], values[:1400] > 0.1
+    check("count_above", (scores, among, None, most))
+    expected = run("count_above", "reference", (scores, among, ignored, most))
+    found = run("count_above", "triton", (scores, among, odd_bytes(ignored), most))
+    assert torch.equal(found[0], expected[0])
+
+
+def test_counts_tell_not_a_number_by_its_bits() -> None:
+    bits = [0x7F800001, -1, 0x7FFFFFFF, -0x7FFFFF, 0x7F800000, -0x800000, -(1 << 31), 0, 1, -9]
+    values = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    check("count_above", (values, values, None, None))
+    check("count_above", (values, values, values.isnan(), 3))
