@@ -13,8 +13,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import resource_table
+from resource_table import Needs
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -74,10 +78,20 @@ def cuda_emulated() -> None:
         subprocess.run([folder / program, every], check=True)
 
 
-def nvcc() -> None:
-    """Compile the CUDA kernels; print what each takes of a multiprocessor; fail on spills."""
-    if shutil.which("nvcc") is None:
-        skip("nvcc is not installed (CUDA toolkit)")
+# Threads and dynamic shared bytes of a block, which the launcher chooses and ptxas does not see:
+# Layout<kSide>::kThreads and kBytes.
+LAUNCHES = {"solve_planes<64>": (256, 41592), "solve_planes<32>": (64, 12592)}
+
+
+def nvcc_version() -> str:
+    """The compiler, as the table of resources names it."""
+    shown = subprocess.run(["nvcc", "--version"], stdout=subprocess.PIPE, text=True, check=True)
+    release = re.search(r"release (\S+),", shown.stdout)
+    return f"nvcc {release.group(1)}" if release else "nvcc"
+
+
+def compiled_kernels() -> list[tuple[str, int, Needs]]:
+    """Compile the CUDA kernels; what each takes for each target."""
     folder = BUILD / "nvcc"
     build = configure(folder, "-DSSAD_CUDA=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas -v")
     command = [*build, "--target", "ssad_cuda", "--clean-first"]
@@ -87,25 +101,51 @@ def nvcc() -> None:
     if done.returncode:
         sys.exit(done.stdout)
     kernels = re.findall(
-        r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, "
+        r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes stack frame, "
         r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)",
         done.stdout,
         flags=re.DOTALL,
     )
     if not kernels:
         sys.exit(f"nvcc: no kernel found in:\n{done.stdout}")
-    bad = False
+    found = []
     for name, target, stack, stores, loads, registers, rest in kernels:
         # A mangled name ends with its last component and the template's arguments.
         short = re.sub(r"^.*?\d+([a-z_]+)ILi(\d+)E.*$", r"\1<\2>", name)
         static = re.search(r"(\d+) bytes smem", rest)
-        print(
-            f"{short:20} {target:7} {registers:>4} registers, {stack} bytes of stack, "
-            f"{stores} + {loads} bytes spilled, {static.group(1) if static else 0} static shared"
-        )
-        bad |= int(stack) + int(stores) + int(loads) > 0
-    if bad:
+        if short not in LAUNCHES:
+            sys.exit(f"nvcc: LAUNCHES must say how {short} is launched")
+        threads, dynamic = LAUNCHES[short]
+        shared = dynamic + (int(static.group(1)) if static else 0)
+        spilled = int(stack) + int(stores) + int(loads)
+        found.append((short, int(target), Needs(int(registers), spilled, shared, threads)))
+    return found
+
+
+def rows_of(kernels: Sequence[tuple[str, int, Needs]]) -> dict[str, list[str]]:
+    """Their rows in the table of resources."""
+    found: dict[str, dict[int, Needs]] = {}
+    for name, target, needs in kernels:
+        found.setdefault(name, {})[target] = needs
+    return {name: resource_table.cells_of(by_target) for name, by_target in found.items()}
+
+
+def nvcc() -> None:
+    """Compile the CUDA kernels; fail on spills and on what is not in the table of resources."""
+    if shutil.which("nvcc") is None:
+        skip("nvcc is not installed (CUDA toolkit)")
+    kernels = compiled_kernels()
+    for name, target, needs in kernels:
+        print(f"{name:20} sm_{target:<4} {needs}")
+    if any(needs.stack > 0 for *_, needs in kernels):
         sys.exit("nvcc: a kernel spills registers")
+    known, _ = resource_table.committed(resource_table.CUDA)
+    if known != nvcc_version():
+        print(f"not compared with benchmarks/gpu_resources.md, which is by {known}")
+        return
+    unlike = resource_table.differences(resource_table.CUDA, rows_of(kernels))
+    if unlike:
+        sys.exit(resource_table.outdated(unlike))
 
 
 def qemu() -> None:

@@ -3,50 +3,53 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
 import pytest
+from scripts_of_the_tree import script
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("TRITON_INTERPRET=1 makes kernels that do not compile", allow_module_level=True)
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 variants = pytest.importorskip("ssad_kernels.triton._variants")
-MODULES = [
-    pytest.importorskip(f"ssad_kernels.triton.{name}")
-    for name in (
-        "alpha_blending",
-        "components",
-        "cutpaste",
-        "labels",
-        "medians",
-        "random",
-        "ranking",
-        "sampling",
-        "upsample",
-    )
-]
-VARIANTS = [variant for module in MODULES for variant in module.VARIANTS]
+VARIANTS = variants.every()
+
+
+@functools.cache
+def compiled(name: str, capability: int) -> tuple[Any, Any]:
+    """A variant, compiled once for all tests, and what it needs."""
+    kernel = VARIANTS[name].compile(capability)
+    return kernel, variants.resources(kernel)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_no_registers_are_spilled(variant: Any, capability: int) -> None:
-    kernel = variant.compile(capability)
-    needs = variants.resources(kernel)
-    print(f"sm_{capability} {variant}: {needs}")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_registers_are_spilled(name: str, capability: int) -> None:
+    kernel, needs = compiled(name, capability)
     assert needs.stack == 0
     assert needs.shared <= 48 * 1024  # what a block gets without asking for more
-    if not variant.options.get("enable_fp_fusion", True):
+    if not VARIANTS[name].options.get("enable_fp_fusion", True):
         assert "fma." not in kernel.asm["ptx"]
 
 
+def test_needs_are_those_of_the_table() -> None:
+    table = script("resource_table")
+    tool, rows = table.committed(table.TRITON)
+    if tool != f"triton {triton.__version__}":
+        pytest.skip(f"benchmarks/gpu_resources.md is by {tool}")
+    found = {
+        name: table.cells_of({t: table.Needs(*compiled(name, t)[1]) for t in table.TARGETS})
+        for name in VARIANTS
+    }
+    unlike = table.differences(table.TRITON, found)
+    unlike += [f"{name}: in the table, and not a kernel" for name in rows if name not in found]
+    assert not unlike, table.outdated(unlike)
+
+
 def test_float64_is_rounded_correctly() -> None:
-    (kernel,) = (
-        variant.compile(80)
-        for variant in VARIANTS
-        if str(variant).startswith("_sample_cut_paste") and not variant.constants["is_scar"]
-    )
+    kernel, _ = compiled("_sample_cut_paste_draw_kernel[is_scar=False]", 80)
     ptx = kernel.asm["ptx"]
     assert "sqrt.rn.f64" in ptx
     assert "div.rn.f64" in ptx
@@ -54,7 +57,7 @@ def test_float64_is_rounded_correctly() -> None:
 
 
 # One per kernel: Triton compiles another kernel when an integer is 1, or does not fit 32 bits.
-ONE_EACH = {variant.kernel.__name__: variant for variant in VARIANTS}
+ONE_EACH = {variant.kernel.__name__: variant for variant in VARIANTS.values()}
 
 
 @pytest.mark.parametrize("name", ONE_EACH)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiling kernels without a GPU, for tests and resource tables."""
 
+import importlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from triton.compiler import ASTSource, CompiledKernel
 
 
 class Resources(NamedTuple):
-    """What a kernel takes: registers and bytes of stack a thread, bytes of shared memory a block.
+    """What a kernel takes: registers and bytes of stack a thread, shared bytes and threads a block.
 
     Nothing here keeps arrays on the stack, so that any stack means spilled registers.
     """
@@ -22,6 +23,7 @@ class Resources(NamedTuple):
     registers: int
     stack: int
     shared: int
+    threads: int
 
 
 class Variant(NamedTuple):
@@ -40,12 +42,6 @@ class Variant(NamedTuple):
     constants: Mapping[str, Any]
     options: Mapping[str, Any] = {}
     integer: str = "i32"
-
-    def __str__(self) -> str:
-        """The kernel's name, the type of its first pointer and the strides that are 1."""
-        strides = [name for name in self.constants if name.startswith("stride")]
-        pointer = next(iter(self.pointers.values()))[1:]
-        return f"{self.kernel.__name__}[{', '.join([pointer, *strides])}]"
 
     def compile(self, capability: int) -> CompiledKernel:
         """Compile for a compute capability, 80 for sm_80."""
@@ -72,5 +68,34 @@ def resources(kernel: CompiledKernel) -> Resources:
         report = subprocess.run(
             [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
-    usage = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|SHARED):(\d+)", report)}
-    return Resources(usage["REG"], usage["STACK"], usage["SHARED"] + kernel.metadata.shared)
+    usage = {key: int(value) for key, value in re.findall(r"\b(REG|STACK):(\d+)", report)}
+    needs = kernel.metadata  # shared memory is all dynamic; the report's is the system's
+    return Resources(usage["REG"], usage["STACK"], needs.shared, 32 * needs.num_warps)
+
+
+def every() -> dict[str, Variant]:
+    """All variants of all kernels, by names that say in what those of a kernel differ."""
+    folder, kernels = Path(__file__).parent, dict[str, list[Variant]]()
+    for path in sorted(folder.glob("[a-z]*.py")):
+        module = importlib.import_module(f"{__package__}.{path.stem}")
+        for variant in getattr(module, "VARIANTS", ()):
+            kernels.setdefault(variant.kernel.__name__, []).append(variant)
+    return {
+        f"{kernel}[{', '.join(label)}]" if label else kernel: variant
+        for kernel, variants in kernels.items()
+        for label, variant in zip(_labels(variants), variants, strict=True)
+    }
+
+
+def _labels(variants: Sequence[Variant]) -> list[tuple[str, ...]]:
+    """What tells variants of a kernel apart, in as few arguments as they come."""
+    facets = [{**v.pointers, **v.constants, **v.options} for v in variants]
+    labels: list[tuple[str, ...]] = [()] * len(variants)
+    for name in {name: None for own in facets for name in own}:
+        longer = [
+            (*label, f"{name}={own[name]}".replace("*", "")) if name in own else label
+            for label, own in zip(labels, facets, strict=True)
+        ]
+        if len(set(longer)) > len(set(labels)):
+            labels = longer
+    return labels

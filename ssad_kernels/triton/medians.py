@@ -17,7 +17,8 @@ from ssad_kernels.triton._variants import Variant
 
 BLOCK = 512  # pixels of a tile
 # The same where each pixel brings its window. The interpreter takes its time for each tile.
-MEDIAN_BLOCK = 512 if is_interpreted() else 16
+GPU_MEDIAN_BLOCK = 16
+MEDIAN_BLOCK = 512 if is_interpreted() else GPU_MEDIAN_BLOCK
 LARGEST = tl.constexpr((1 << 63) - 1)
 
 
