@@ -113,7 +113,7 @@ def committed(heading: str) -> tuple[str, dict[str, list[str]]]:
 def differences(heading: str, rows: Mapping[str, Sequence[str]]) -> list[str]:
     """Where rows are not those of the table; a line each, which says what became worse."""
     _, known = committed(heading)
-    lines = []
+    lines = [f"{name}: in the table alone" for name in known if name not in rows]
     for name, cells in rows.items():
         if name not in known:
             lines.append(f"{name}: not in the table")

@@ -50,7 +50,10 @@ def test_rows_come_back_and_differences_are_told(
     assert table.committed(table.TRITON) == ("triton 1.2.3", rows)
     assert table.committed(table.CUDA) == ("", {})
     assert table.differences(table.TRITON, rows) == []
-    assert table.differences(table.TRITON, {"g": cells(32)}) == ["g: not in the table"]
+    assert table.differences(table.TRITON, {**rows, "g": cells(32)}) == ["g: not in the table"]
+    del rows["b[c=d, e=f]"]
+    assert table.differences(table.TRITON, rows) == ["b[c=d, e=f]: in the table alone"]
+    home.write_text(table.section(table.TRITON, "triton 1.2.3", rows))
     assert table.differences(table.TRITON, {"a": cells(40)}) == [
         "a: registers, sm_80 / 90 / 100: 32 / 32 / 32 became 40 / 40 / 40 (worse)",
         "a: blocks per SM: 16 / 16 / 16 became 12 / 12 / 12 (worse)",
