@@ -210,6 +210,12 @@ def _cpu(
     )
 
 
+def _triton(*args: Any) -> None:
+    from ssad_kernels.triton.poisson import launch  # Triton is slow to import, and optional
+
+    launch(*args)
+
+
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, mask, _, ctx.solver, _, _, ctx.max_iterations = inputs
     ctx.save_for_backward(mask)
@@ -239,6 +245,7 @@ _poisson_solve = define_op(
     check=_check,
     allocate=_allocate,
     cpu=_cpu,
+    triton=_triton,
     reference=reference.poisson.poisson_solve,
     setup_context=_save_for_backward,
     backward=_backward,
