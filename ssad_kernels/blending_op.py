@@ -184,6 +184,17 @@ def _cpu_copy(target: Tensor, *rest: Any) -> None:
     _cpu(out.copy_(target), *arguments, status)
 
 
+def _triton(target: Tensor, source: Tensor, *rest: Any) -> None:
+    from ssad_kernels.triton.blending import launch  # Triton is slow to import, and optional
+
+    launch(target, unshared(target, source), *rest)
+
+
+def _triton_copy(target: Tensor, *rest: Any) -> None:
+    *arguments, out, status = rest
+    _triton(out.copy_(target), *arguments, status)
+
+
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.region, _, _, _, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
@@ -236,6 +247,7 @@ poisson_blend_ = define_op(
     check=functools.partial(_check, "poisson_blend_"),
     allocate=_allocate,
     cpu=_cpu,
+    triton=_triton,
     reference=reference.blending.poisson_blend_,
 )
 
@@ -244,6 +256,7 @@ poisson_blend = define_op(
     check=functools.partial(_check, "poisson_blend"),
     allocate=_allocate_copy,
     cpu=_cpu_copy,
+    triton=_triton_copy,
     reference=reference.blending.poisson_blend,
     setup_context=_save_for_backward,
     backward=_backward,

@@ -11,7 +11,7 @@ that it can stand in on any device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,8 @@ _FAR = 1 << 24  # beyond this a coordinate is no place in an image
 _MIXED, _AVERAGE, _MONOCHROME = 1, 2, 3
 _DIMS = (-2, -1)  # of an image: edges downwards, edges to the right
 Coefficients = list[tuple[Tensor, Tensor]]
+# From a right-hand side, unknowns (N, H, W) and known values to the solution and (N, C) statuses.
+Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Taps(NamedTuple):
@@ -297,7 +299,9 @@ def laplacian(image: Tensor, factors: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def poisson_blend_(
+def blend(
+    solve: Solve,
+    compute: torch.dtype,
     target: Tensor,
     source: Tensor,
     mask: Tensor | None,
@@ -309,19 +313,18 @@ def poisson_blend_(
     source_gain: Tensor | None,
     target_gain: Tensor | None,
     region: str,
-    *options: str | float,
 ) -> Tensor:
-    """See `ssad_kernels.poisson_blend_`. Solves to rounding, whatever the options say."""
+    """Blend into the target, in numbers of a dtype, with any solver; returns statuses, int64."""
     places, gains = (top_left, sizes, source_index, source_box), (source_gain, target_gain)
     where = plan(target, source, mask, *places, gradient, *gains, region)
     if source.shape[0] == 0:  # nothing can be placed, and nothing be looked up
-        return where.status.to(torch.int8)
-    values = target.double()
+        return where.status
+    values = target.to(compute)
     pasting = _paste_opencv if region == "opencv" else paste
-    pasted = pasting(source.double(), where, gradient)
+    pasted = pasting(source.to(compute), where, gradient)
     a, b = zip(*coefficients(pasted, values, where, gradient, *gains, region), strict=True)
     rhs = laplacian(pasted, a) + laplacian(values, b)
-    u, solved, *_ = poisson_solve(rhs, where.unknowns[:, 0], values, "multigrid", 0.0, 0.0, 1)
+    u, solved = solve(rhs, where.unknowns[:, 0], values)
 
     status = where.status
     for failure in (Status.NOT_CONVERGED, Status.NOT_FINITE):
@@ -332,7 +335,17 @@ def poisson_blend_(
         u = u.floor() if region == "opencv" else (u + 0.5).floor()
     is_new = where.unknowns & is_applied(status)[:, None, None, None]
     target.copy_(torch.where(is_new, u.to(target.dtype), target))
-    return status.to(torch.int8)
+    return status
+
+
+def _solve(rhs: Tensor, unknowns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    return poisson_solve(rhs, unknowns, values, "multigrid", 0.0, 0.0, 1)[:2]
+
+
+def poisson_blend_(target: Tensor, *args: Any) -> Tensor:
+    """See `ssad_kernels.poisson_blend_`. Solves to rounding, whatever the last options say."""
+    *arguments, _, _, _, _ = args
+    return blend(_solve, torch.float64, target, *arguments).to(torch.int8)
 
 
 def poisson_blend(target: Tensor, *args: Any) -> tuple[Tensor, Tensor]:

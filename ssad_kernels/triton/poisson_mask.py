@@ -65,8 +65,8 @@ def degree_of(y, x, height, width, top, bottom, left, right, across):
 
 
 @triton.jit
-def _inverse_of(degree):
-    # A single point without edges is all that is left of an image with few boundary pixels or none.
+def inverse_of(degree):
+    """1 / degree; 1 for a point without edges, which few boundary pixels or none leave alone."""
     one = tl.full(degree.shape, 1.0, degree.dtype)
     safe = tl.where(degree > 0, degree, one)
     return tl.div_rn(one, safe) if degree.dtype == tl.float32 else one / safe
@@ -128,7 +128,7 @@ def _coarsen(
             coarse_y, coarse_x, coarse_h, coarse_w, top, bottom, left, right, across
         )
         to = size + place_of(coarse_y, coarse_x, coarse_w)
-        tl.store(inverse + to, tl.where(is_unknown, _inverse_of(degree), 0.0), mask=mask)
+        tl.store(inverse + to, tl.where(is_unknown, inverse_of(degree), 0.0), mask=mask)
         tl.store(leak + to, extra, mask=mask)
         found = found | is_unknown.to(tl.int32)
     return tl.max(found, axis=0)
@@ -247,7 +247,7 @@ def _poisson_mask_kernel(
         own = tl.load(mask + start_at + y * step_y + x * step_x, mask=inside, other=0) != 0
         degree = degree_of(y, x, h, w, top, bottom, left, right, across)
         to = place_of(y, x, w)
-        tl.store(inverse + to, tl.where(own, _inverse_of(degree), 0.0), mask=inside)
+        tl.store(inverse + to, tl.where(own, inverse_of(degree), 0.0), mask=inside)
         tl.store(degrees + to, tl.where(own, degree, 0.0), mask=inside)
     tl.debug_barrier()
     # Edges that lead to pixels that are no unknowns.

@@ -17,6 +17,7 @@ from ssad_kernels.triton.poisson_mask import (
     STEP_Y,
     UNKNOWNS,
     WIDTH,
+    inverse_of,
     neighbour_sum,
     place_of,
     plane_size,
@@ -178,7 +179,7 @@ def _poisson_store_kernel(
     h, w = tl.load(known + HEIGHT), tl.load(known + WIDTH)
     is_solved = tl.load(status + index) != _NOT_FINITE
     offset = tl.load(terms + TERMS * index + _OFFSET)
-    unscale = 1.0 / tl.load(terms + TERMS * index + SCALE)  # exact: a power of two
+    unscale = inverse_of(tl.load(terms + TERMS * index + SCALE))
     size = plane_size(h, w)
     lanes = tl.arange(0, block)
     most = tl.zeros((block,), b.dtype.element_ty)
