@@ -155,7 +155,7 @@ def _inscribed_radius(
         tl.store(other + at, tl.where(own > 0, far, 0.0), mask=mask)
     tl.debug_barrier()
     is_open = tl.full((), 1, tl.int32)
-    most = tl.zeros((block,), far.dtype)
+    radius = tl.full((), 0.0, tl.float64)
     while is_open > 0:
         changed = tl.zeros((block,), tl.int32)
         most = tl.zeros((block,), far.dtype)
@@ -176,7 +176,8 @@ def _inscribed_radius(
         tl.debug_barrier()
         distance, other = other, distance
         is_open = tl.max(changed, axis=0)
-    return tl.max(most, axis=0).to(tl.float64) / 5.0
+        radius = tl.max(most, axis=0).to(tl.float64) / 5.0
+    return radius
 
 
 @triton.jit
@@ -296,14 +297,13 @@ MASK = _poisson_mask_kernel
 def variants() -> list[Variant]:
     """What `ssad_kernels.triton.poisson` launches."""
     found = []
-    for pointer in ("*fp32", "*fp64"):
+    for pointer, is_multigrid in (("*fp32", True), ("*fp64", True), ("*fp64", False)):
         pointers = {
             "masks": "*u8", "table": "*i32", "inverses": pointer, "degrees": pointer,
             "leaks": pointer, "gaps": "*fp64",
         }  # fmt: skip
-        for is_multigrid in (True, False):
-            constants = {
-                "is_multigrid": is_multigrid, "needs_gap": not is_multigrid, "block": BLOCK,
-            }  # fmt: skip
-            found.append(Variant(_poisson_mask_kernel, pointers, constants, OPTIONS))
+        constants = {
+            "is_multigrid": is_multigrid, "needs_gap": not is_multigrid, "block": BLOCK,
+        }  # fmt: skip
+        found.append(Variant(_poisson_mask_kernel, pointers, constants, OPTIONS))
     return found

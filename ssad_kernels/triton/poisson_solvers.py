@@ -240,18 +240,10 @@ MULTIGRID, RELAX = _poisson_multigrid_kernel, _poisson_relax_kernel
 def variants() -> list[Variant]:
     """What `ssad_kernels.triton.poisson` launches."""
     found = []
-    for pointer in ("*fp32", "*fp64"):
-        names = ("b", "x", "p", "q", "residuals", "corrections", "inverses", "degrees")
-        shared = {
-            "terms": pointer,
-            "gaps": "*fp64",
-            "table": "*i32",
-            "status": "*i8",
-            "iterations": "*i32",
-        }
-        pointers = {**dict.fromkeys(names, pointer), **shared}
+    names = ("b", "x", "p", "q", "residuals", "corrections", "inverses", "degrees", "terms")
+    others = {"gaps": "*fp64", "table": "*i32", "status": "*i8", "iterations": "*i32"}
+    for pointer, is_sor in (("*fp32", True), ("*fp64", False)):
+        pointers = {**dict.fromkeys(names, pointer), **others}
         found.append(Variant(MULTIGRID, pointers, {"block": BLOCK}, OPTIONS))
-        for is_sor in (True, False):
-            constants = {"is_sor": is_sor, "block": BLOCK}
-            found.append(Variant(RELAX, pointers, constants, OPTIONS))
+        found.append(Variant(RELAX, pointers, {"is_sor": is_sor, "block": BLOCK}, OPTIONS))
     return found
