@@ -217,6 +217,12 @@ def _cpu(*args: Any) -> None:
     )
 
 
+def _triton(*args: Any) -> None:
+    from ssad_kernels.triton.nsa_regions import launch  # Triton is slow to import, and optional
+
+    launch(*args)
+
+
 _nsa_regions = define_op(
     "nsa_regions(Tensor source_index, Tensor source_box, Tensor target_box, Tensor ellipse, "
     "Tensor apply, int height, int width, int side, Tensor? source_masks, Tensor? target_masks, "
@@ -224,5 +230,6 @@ _nsa_regions = define_op(
     check=_check,
     allocate=_allocate,
     cpu=_cpu,
+    triton=_triton,
     reference=reference.nsa.nsa_regions,
 )

@@ -353,21 +353,23 @@ def _cpu_sample(*args_and_outputs: Any) -> None:
     )
 
 
-def _reference_sample(*args: Any) -> tuple[Tensor, ...]:
-    keys, stream, height, width, sources, source_masks, target_masks, numbers = args
+def _with_law(*args: Any) -> tuple[Any, ...]:
+    """The op's arguments with the law, its bounds along both axes and the largest patch."""
+    *rest, numbers = args
+    height, width = args[2:4]
     law, axes = _law_and_axes("sample_nsa", height, width, numbers)
-    return reference.nsa_law.sample_nsa(
-        keys,
-        stream,
-        height,
-        width,
-        sources,
-        source_masks,
-        target_masks,
-        law,
-        axes,
-        _largest(law, axes),
-    )
+    return (*rest, law, axes, _largest(law, axes))
+
+
+def _reference_sample(*args: Any) -> tuple[Tensor, ...]:
+    return reference.nsa_law.sample_nsa(*_with_law(*args))
+
+
+def _triton_sample(*args_and_outputs: Any) -> None:
+    from ssad_kernels.triton.nsa_sample import launch  # Triton is slow to import, and optional
+
+    args, outputs = args_and_outputs[:-7], args_and_outputs[-7:]
+    launch(*_with_law(*args), *outputs)
 
 
 _sample = define_op(
@@ -377,5 +379,6 @@ _sample = define_op(
     check=_check_sample,
     allocate=_allocate_sample,
     cpu=_cpu_sample,
+    triton=_triton_sample,
     reference=_reference_sample,
 )

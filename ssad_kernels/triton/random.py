@@ -12,6 +12,18 @@ _BLOCK = 256  # cipher blocks a program; each lane makes four numbers
 
 
 @triton.jit
+def unit(bits):
+    """float64 between 0 and 1, both excluded."""
+    return (bits.to(tl.float64) + 0.5) * 2.3283064365386963e-10  # 2**-32
+
+
+@triton.jit
+def below(count, bits):
+    """Integers 0...count - 1."""
+    return (count * bits.to(tl.int64)) >> 32
+
+
+@triton.jit
 def keyed_philox(keys, row, stream, block, mask):
     """Block ``block`` of four numbers, uint32, of the samples ``row``."""
     seed = tl.load(keys + 3 * row, mask=mask, other=0)

@@ -9,20 +9,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ssad_kernels.triton._variants import Variant
-from ssad_kernels.triton.random import keyed_philox
+from ssad_kernels.triton.random import below, keyed_philox, unit
 from ssad_kernels.triton.rotation import canvas_side, rotation
 
 _BLOCK = 128
-
-
-@triton.jit
-def _uniform(bits):
-    return (bits.to(tl.float64) + 0.5) * 2.3283064365386963e-10  # 2**-32
-
-
-@triton.jit
-def _below(count, bits):
-    return (count * bits.to(tl.int64)) >> 32
 
 
 @triton.jit
@@ -32,7 +22,7 @@ def _round_side(side):
 
 @triton.jit
 def _place(fits, limit, extent, bits, otherwise):
-    return tl.where(fits, _below(tl.maximum(limit - extent + 1, 1), bits), otherwise)
+    return tl.where(fits, below(tl.maximum(limit - extent + 1, 1), bits), otherwise)
 
 
 @triton.jit
@@ -74,15 +64,15 @@ def _sample_cut_paste_draw_kernel(
     jitter_3, order_bits, source_bits, _ = keyed_philox(keys, row, stream, 3, mask)
 
     if is_scar:
-        h = length + _below(lengths, area_bits)
-        w = side + _below(sides, aspect_bits)
+        h = length + below(lengths, area_bits)
+        w = side + below(sides, aspect_bits)
     else:
-        wanted = (area + area_span * _uniform(area_bits)) * pixels
-        u = _uniform(aspect_bits)
+        wanted = (area + area_span * unit(area_bits)) * pixels
+        u = unit(aspect_bits)
         aspect = tl.where(flat_bits < 0x80000000, flat + flat_span * u, 1.0 + tall_span * u)
         h = _round_side(tl.sqrt(wanted * aspect))  # of a float64, rounded correctly
         w = _round_side(tl.sqrt(wanted / aspect))
-    turn = (degrees + degrees_span * _uniform(angle_bits)).to(tl.float32)
+    turn = (degrees + degrees_span * unit(angle_bits)).to(tl.float32)
     cos, sin = rotation(turn)
     canvas_h = canvas_side(h, w, cos, sin)
     canvas_w = canvas_side(w, h, cos, sin)
@@ -96,22 +86,22 @@ def _sample_cut_paste_draw_kernel(
     tl.store(target + 2 * row, _place(fits, height, canvas_h, target_y, height), mask=mask)
     tl.store(target + 2 * row + 1, _place(fits, width, canvas_w, target_x, width), mask=mask)
     tl.store(angle + row, turn, mask=mask)
-    factor_0 = brightness + brightness_span * _uniform(jitter_0)
-    factor_1 = contrast + contrast_span * _uniform(jitter_1)
-    factor_2 = saturation + saturation_span * _uniform(jitter_2)
-    factor_3 = hue + hue_span * _uniform(jitter_3)
+    factor_0 = brightness + brightness_span * unit(jitter_0)
+    factor_1 = contrast + contrast_span * unit(jitter_1)
+    factor_2 = saturation + saturation_span * unit(jitter_2)
+    factor_3 = hue + hue_span * unit(jitter_3)
     tl.store(jitter + 4 * row, factor_0.to(tl.float32), mask=mask)
     tl.store(jitter + 4 * row + 1, factor_1.to(tl.float32), mask=mask)
     tl.store(jitter + 4 * row + 2, factor_2.to(tl.float32), mask=mask)
     tl.store(jitter + 4 * row + 3, factor_3.to(tl.float32), mask=mask)
-    step_0, step_1, step_2, step_3 = _permutation(_below(24, order_bits))
+    step_0, step_1, step_2, step_3 = _permutation(below(24, order_bits))
     tl.store(order + 4 * row, step_0, mask=mask)
     tl.store(order + 4 * row + 1, step_1, mask=mask)
     tl.store(order + 4 * row + 2, step_2, mask=mask)
     tl.store(order + 4 * row + 3, step_3, mask=mask)
-    away = tl.where(sources > 0, 1 + _below(sources, source_bits), 0)
+    away = tl.where(sources > 0, 1 + below(sources, source_bits), 0)
     tl.store(source_index + row, (row + away) % n, mask=mask)
-    tl.store(apply + row, _uniform(gate) < p, mask=mask)
+    tl.store(apply + row, unit(gate) < p, mask=mask)
 
 
 def launch(
