@@ -28,10 +28,12 @@ OPS = (
     "cut_paste_keyed_",
     "difference_label",
     "median_filter",
+    "nsa_regions",
     "object_mask",
     "philox",
     "receptive_field_upsample",
     "sample_cut_paste",
+    "sample_nsa",
 )
 # Those whose last output is pixels.
 PIXELS = (
