@@ -12,11 +12,11 @@ ONE_THREAD := OMP_NUM_THREADS=1 SSAD_REQUIRE_NATIVE=1
 PYTEST := $(ONE_THREAD) $(BIN)/pytest
 # Whole files to processes of one thread each: two cores halve the time.
 PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
-SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
+SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
 .PHONY: demo demo-full test lint bench gpu-resources stress wheel clean \
         lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu \
-        lane-cuda-emulated lane-nvcc lane-demo
+        lane-cuda-emulated lane-cuda-ops lane-nvcc lane-demo
 
 demo: $(STAMPS)/installed
 	$(BIN)/ssadk demo --out out/demo
@@ -93,6 +93,10 @@ lane-qemu:
 
 lane-cuda-emulated:
 	$(PYTHON) scripts/native_checks.py cuda-emulated
+
+# In the folder of the lane before, whose objects serve again.
+lane-cuda-ops: $(STAMPS)/installed $(STAMPS)/tools
+	$(PYTHON) scripts/native_checks.py cuda-ops
 
 lane-nvcc:
 	$(PYTHON) scripts/native_checks.py nvcc

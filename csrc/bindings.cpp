@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only file that knows Python. Every function takes addresses and sizes as integers, checks
-// nothing (the caller has) and runs without the interpreter lock. Signatures:
-// ssad_kernels/_native.pyi
-#include <pybind11/pybind11.h>
+// The CPU's kernels for Python.
+#include "bindings.h"
+
 #include <pybind11/stl.h>
 
 #include <array>
@@ -19,17 +18,11 @@
 #include "ssad/ranking.h"
 #include "ssad/upsample.h"
 
-namespace py = pybind11;
-
 namespace {
 
-using Address = uintptr_t;
-using ReleaseGil = py::call_guard<py::gil_scoped_release>;
-
-template <class T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
-}
+using ssad::bindings::Address;
+using ssad::bindings::at;
+using ssad::bindings::ReleaseGil;
 
 ssad::ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>& shape,
                         const std::array<int64_t, 4>& strides) {
@@ -343,4 +336,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("count_above", &count_above, ReleaseGil());
   m.def("connected_components", &connected_components, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
+  ssad::bindings::define_cuda(m);
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check a built wheel: the extension is there, and neither it nor the build knows torch."""
+"""Check a built wheel: the extension is there, and needs neither torch nor a CUDA driver."""
 
 import re
 import subprocess
@@ -30,6 +30,6 @@ with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         ["readelf", "-d", library], check=True, capture_output=True, text=True
     ).stdout
     linked = re.findall(r"NEEDED.*\[(.*)\]", needed)
-    if any("torch" in name or "c10" in name or "python" in name for name in linked):
+    if any(word in name for name in linked for word in ("torch", "c10", "python", "cuda")):
         sys.exit(f"{wheel.name}: the extension links {linked}")
 print(f"{wheel.name}: one extension, linked to {', '.join(linked)}")

@@ -19,7 +19,8 @@ LANES = {
     "sanitizers": "native core under address, undefined-behaviour and thread sanitizers",
     "qemu": "baseline instruction set on an emulated processor without AVX",
     "cuda-emulated": "CUDA kernels run on this processor, threads in any order, against the CPU's",
-    "nvcc": "CUDA kernels compiled for sm_80, 90 and 100; no spills, needs as in the table",
+    "cuda-ops": "operators whose CUDA kernels run on this processor, against the CPU's",
+    "nvcc": "CUDA kernels compiled for sm_75 to 120; no spills, needs as in the table",
     "demo": "end to end at a reduced size",
 }
 # Of C++ alone, so they run beside the others, which begin by waiting for downloads.

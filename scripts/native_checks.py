@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of native code outside of torch: `sanitizers`, `qemu`, `cuda-emulated` and `nvcc`.
+"""Checks of native code: `sanitizers`, `qemu`, `cuda-emulated`, `cuda-ops` and `nvcc`.
 
 A check that cannot run here prints "skipped: <reason>" and exits with 77.
 """
@@ -33,7 +33,8 @@ def skip(reason: str) -> None:
 def configure(folder: Path, *options: str) -> list[str]:
     """Configure a build without the Python extension; the command that builds it."""
     cmake = shutil.which("cmake") or str(ROOT / ".venv" / "bin" / "cmake")
-    subprocess.run([cmake, "-S", ROOT, "-B", folder, "-DSSAD_PYTHON=OFF", *options], check=True)
+    plain = ("-DSSAD_PYTHON=OFF", "-DSSAD_CUDA=OFF")
+    subprocess.run([cmake, "-S", ROOT, "-B", folder, *plain, *options], check=True)
     return [cmake, "--build", str(folder), "--parallel", "2"]
 
 
@@ -65,17 +66,54 @@ def sanitizers() -> None:
                     sys.exit(f"{group}: failed at level {level}")
 
 
-def cuda_emulated() -> None:
-    """Run the CUDA kernels on this processor, plain and under sanitizers."""
+def configure_emulation(*options: str) -> tuple[Path, list[str]]:
+    """Configure a build of the CUDA kernels for this processor; its folder and command."""
     if platform.machine() != "x86_64":
         skip("the emulation switches stacks in x86-64 assembly")
     folder = BUILD / "cuda-emulated"
-    build = configure(folder, "-DSSAD_EMULATION=ON", "-DSSAD_X86_LEVELS=OFF")
+    return folder, configure(folder, "-DSSAD_EMULATION=ON", "-DSSAD_X86_LEVELS=OFF", *options)
+
+
+def cuda_emulated() -> None:
+    """Run the CUDA kernels on this processor, plain and under sanitizers."""
+    folder, build = configure_emulation()
     programs = {"cuda_test": "1", "cuda_test_sanitized": "5"}
     subprocess.run([*build, "--target", *programs], check=True)
     for program, every in programs.items():
         print(f"{program}:", flush=True)
         subprocess.run([folder / program, every], check=True)
+
+
+def cuda_ops() -> None:
+    """Test the operators with an extension whose CUDA kernels run on this processor."""
+    tools = ROOT / ".venv" / "bin"
+    pybind11 = subprocess.run(
+        [tools / "python", "-m", "pybind11", "--cmakedir"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.strip()
+    folder, build = configure_emulation(
+        "-DSSAD_PYTHON=ON",
+        "-DSSAD_CUDA=EMULATED",
+        f"-Dpybind11_DIR={pybind11}",
+        f"-DPython_EXECUTABLE={tools / 'python'}",
+    )
+    subprocess.run([*build, "--target", "_native"], check=True)
+    site = folder / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "ssad_kernels", site / "ssad_kernels", ignore=shutil.ignore_patterns("*.so")
+    )
+    shutil.copy(next(folder.glob("_native.*.so")), site / "ssad_kernels")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(site),  # before the installed package
+        "OMP_NUM_THREADS": "1",
+        "SSAD_REQUIRE_NATIVE": "1",
+    }
+    tests = [tools / "pytest", "-p", "no:benchmark", "tests/cuda_emulated"]
+    subprocess.run(tests, cwd=ROOT, env=environment, check=True)
 
 
 # Threads and dynamic shared bytes of a block, which the launcher chooses and ptxas does not see:
@@ -183,5 +221,6 @@ if __name__ == "__main__":
         "sanitizers": sanitizers,
         "qemu": qemu,
         "cuda-emulated": cuda_emulated,
+        "cuda-ops": cuda_ops,
         "nvcc": nvcc,
     }[sys.argv[1]]()

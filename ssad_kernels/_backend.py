@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ssad_kernels._errors import wording
 
-BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
+BACKENDS: tuple[str, ...] = ("auto", "cpu", "cuda", "triton", "reference")
 
 # Dtype of csrc/include/ssad/view.h.
 NATIVE_DTYPES = {
@@ -67,6 +68,10 @@ def _load_native() -> tuple[Any, str]:
 
 native, native_reason = _load_native()
 
+if native is not None and native.cuda_build == "emulated":
+    BACKENDS += ("cuda-emulated",)
+    _CANDIDATES["cuda-emulated", "cpu"] = ("cuda-emulated",)
+
 
 def active() -> str:
     """The backend that `use_backend` asked for, "auto" outside of it."""
@@ -84,6 +89,8 @@ def use_backend(name: str) -> Iterator[None]:
         name: "auto" (the default order: for CPU tensors "cpu", then "reference"; for CUDA tensors
             native CUDA, then Triton, then "reference" with one warning), "cpu" (C++ kernels),
             "cuda" (CUDA tensors must find a GPU kernel, native or Triton), "triton" or "reference".
+            Where the extension was built for that, see CONTRIBUTING.md, "cuda-emulated" runs the
+            native CUDA kernels on CPU tensors, slowly.
 
     Raises:
         ValueError: for an unknown name.
@@ -127,5 +134,32 @@ def unavailable(backend: str, device_type: str) -> str:
             return "Triton kernels run on CPU tensors only with TRITON_INTERPRET=1"
         return "" if torch.cuda.is_available() else "torch finds no GPU"
     if backend == "cuda":
-        return "this build has no CUDA C++ kernels"
+        return _why_no_native_cuda()
     return ""
+
+
+def _why_no_native_cuda() -> str:
+    if native is None:
+        return native_reason
+    if native.cuda_build != "nvcc":
+        return "this build has no CUDA C++ kernels"
+    version, driver, compiled, gpus = native.cuda_runtime()
+    if driver == 0:
+        return "there is no CUDA driver"
+    if driver // 1000 < version // 1000:  # a driver serves all versions of its major one
+        names = (f"{v // 1000}.{v % 1000 // 10}" for v in (driver, version))
+        return "the driver is for CUDA {}, the kernels are for {}".format(*names)
+    if not torch.cuda.is_available() or not gpus:
+        return "torch finds no GPU"
+    for gpu in gpus:
+        # Machine code runs on later GPUs of its major version, PTX on all later ones.
+        is_covered = any(c // 10 == gpu // 10 and c <= gpu for c in compiled)
+        if not is_covered and gpu < compiled[-1]:
+            capability = f"{gpu // 10}.{gpu % 10}"
+            return f"there is no kernel for a GPU of compute capability {capability}"
+    return ""
+
+
+def stream_of(tensor: Tensor) -> int:
+    """The current stream of a tensor's GPU; 0 on a CPU, where CUDA kernels are emulated."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0

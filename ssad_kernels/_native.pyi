@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 
 cpu_level: str
+cuda_build: str
 
+def cuda_runtime() -> tuple[int, int, list[int], list[int]]: ...
+def cuda_poisson_solve(
+    inputs: Sequence[int],
+    shape: Sequence[int],
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    outputs: Sequence[int],
+    stream: int,
+    /,
+) -> None: ...
 def cut_paste(
     source: int,
     out: int,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,32 +17,58 @@ Kernel = Callable[..., Any]
 # Must stay alive: torch forgets the operators of a Library that is collected.
 _LIBRARY = torch.library.Library("ssad_kernels", "DEF")
 _OPS: dict[str, _Op] = {}
+_NATIVE_CUDA = ("cuda", "cuda-emulated")  # one kernel, on a GPU and on a CPU
+
+
+class Limits(NamedTuple):
+    """Which calls a kernel serves; the others go to the next backend.
+
+    Attributes:
+        what: the same in words, such as "float32".
+        serves: whether it serves these arguments; looks at metadata only.
+    """
+
+    what: str
+    serves: Callable[..., bool]
 
 
 class _Op:
     """An operator's kernels, by backend."""
 
-    def __init__(self, name: str, kernels: dict[str, Kernel]) -> None:
+    def __init__(
+        self, name: str, kernels: dict[str, Kernel], cuda_limits: Limits | None = None
+    ) -> None:
         self.name = name
         self.kernels = kernels
-        self._chosen: dict[tuple[str, str], tuple[str, Kernel]] = {}
+        self.cuda_limits = cuda_limits
+        self._chosen: dict[tuple[str, str, str], tuple[str, Kernel]] = {}
 
-    def why_not(self, backend: str, device_type: str) -> str:
+    def why_not(self, backend: str, device_type: str, limit: str = "") -> str:
+        """Why a backend cannot run, a limit of native CUDA being exceeded; empty when it can."""
         if backend not in self.kernels:
             return f"{self.name} has no {backend} kernel"
-        return _backend.unavailable(backend, device_type)
+        reason = _backend.unavailable(backend, device_type)
+        if limit and not reason and backend in _NATIVE_CUDA:
+            reason = f"its kernel serves {limit} only"
+        return reason
 
-    def choose(self, device_type: str) -> tuple[str, Kernel]:
-        """The backend and kernel that run for tensors of a device."""
-        key = (_backend.active(), device_type)
+    def choose(self, device_type: str, *args: Any) -> tuple[str, Kernel]:
+        """The backend and kernel that run for tensors of a device and, if given, these arguments.
+
+        All that counts of the arguments is whether native CUDA serves them.
+        """
+        limit = ""
+        if args and self.cuda_limits is not None and not self.cuda_limits.serves(*args):
+            limit = self.cuda_limits.what
+        key = (_backend.active(), device_type, limit)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(device_type)
+            self._chosen[key] = self._choose(*key[1:])
         return self._chosen[key]
 
-    def _choose(self, device_type: str) -> tuple[str, Kernel]:
+    def _choose(self, device_type: str, limit: str) -> tuple[str, Kernel]:
         reasons = []
         for backend in _backend.candidates(device_type):
-            reason = self.why_not(backend, device_type)
+            reason = self.why_not(backend, device_type, limit)
             if reason:
                 reasons.append(f"{backend}: {reason}")
                 continue
@@ -66,6 +92,8 @@ def define_op(
     allocate: Callable[..., Any],
     reference: Kernel,
     cpu: Kernel | None = None,
+    cuda: Kernel | None = None,
+    cuda_limits: Limits | None = None,
     triton: Kernel | None = None,
     setup_context: Kernel | None = None,
     backward: Kernel | None = None,
@@ -78,20 +106,24 @@ def define_op(
         allocate: new tensors for the outputs, uninitialised; also the fake kernel.
         reference: pure torch, ``reference(*args) -> outputs``; runs wherever nothing else does.
         cpu: C++, ``kernel(*args, *outputs)`` that fills the allocated outputs.
+        cuda: the same in CUDA C++; tensors are of the GPU, and nothing waits for it.
+        cuda_limits: which calls ``cuda`` serves, if not all.
         triton: the same in Triton.
         setup_context: with ``backward``, as `torch.library.register_autograd` takes them.
         backward: the gradient, in differentiable torch and ops.
     """
     name = schema[: schema.index("(")]
     kernels = {"cpu": cpu, "triton": triton, "reference": reference}
-    op = _Op(name, {backend: kernel for backend, kernel in kernels.items() if kernel is not None})
+    kernels |= dict.fromkeys(_NATIVE_CUDA, cuda)
+    has = {backend: kernel for backend, kernel in kernels.items() if kernel is not None}
+    op = _Op(name, has, cuda_limits)
     _OPS[name] = op
 
     is_in_place = "(a!)" in schema
 
     def run(*args: Any, device_type: str) -> Any:
         check(*args)
-        backend, kernel = op.choose(device_type)
+        backend, kernel = op.choose(device_type, *args)
         if is_in_place:  # autograd must notice if it has saved what is overwritten here
             torch.autograd.graph.increment_version(args[0])
         if backend == "reference":
@@ -127,15 +159,18 @@ def backends() -> dict[str, dict[str, str]]:
 
     Returns:
         ``{op: {"cpu": ..., "cuda": ..., "triton": ..., "reference": ...}}``; "cpu" names the
-        instruction set that was chosen when the library was loaded.
+        instruction set that was chosen when the library was loaded, "cuda" which calls its kernel
+        serves if it does not serve all: "ready (float32)".
     """
-    level = f"ready ({_backend.native.cpu_level})" if _backend.native is not None else ""
     table = {}
     for name, op in sorted(_OPS.items()):
+        remarks = {"cpu": getattr(_backend.native, "cpu_level", "")}
+        if op.cuda_limits is not None:
+            remarks |= dict.fromkeys(_NATIVE_CUDA, op.cuda_limits.what)
         row = {}
         for backend in _backend.BACKENDS[1:]:
-            device = "cpu" if backend in ("cpu", "reference") else "cuda"
-            ready = level if backend == "cpu" else "ready"
+            device = "cuda" if backend in ("cuda", "triton") else "cpu"
+            ready = f"ready ({remarks[backend]})" if backend in remarks else "ready"
             row[backend] = op.why_not(backend, device) or ready
         table[name] = row
     return table

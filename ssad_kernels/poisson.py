@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssad_kernels import _backend, reference
 from ssad_kernels._errors import check_device, check_dtype, check_shape, check_tensor, wording
-from ssad_kernels._op import define_op
+from ssad_kernels._op import Limits, define_op
 
 Solver = Literal["auto", "multigrid", "sor", "jacobi", "sine"]
 
@@ -32,6 +32,9 @@ BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
 # Squares, one thread: multigrid took 4 to 5 times as long at 128 to 256 pixels, 2.5 at 1024, 1.5 at
 # 2048 with AVX-512; the product is half as fast with AVX2.
 _LARGEST_SINE: Final = 1024
+# Of csrc/cuda/poisson.h: what a block takes, and all sides of a plane being the image's.
+_LARGEST_CUDA_SIDE: Final = 64
+_ALL_SIDES: Final = 15
 
 
 class PoissonInfo(NamedTuple):
@@ -216,6 +219,39 @@ def _triton(*args: Any) -> None:
     launch(*args)
 
 
+def _cuda(
+    rhs: Tensor,
+    mask: Tensor | None,
+    boundary: Tensor,
+    solver: str,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    *outputs: Tensor,
+) -> None:
+    n, _, h, w = rhs.shape
+    if mask is None:
+        mask = reference.poisson.all_but_the_ring(rhs)[0].expand(n, h, w)
+    mask = mask.view(torch.uint8) != 0  # as for the CPU
+    natural = torch.full((n,), _ALL_SIDES, dtype=torch.uint8, device=rhs.device)
+    inputs = [natural, *(value.contiguous() for value in (rhs, mask, boundary))]
+    with torch.cuda.device_of(rhs):
+        _backend.native.cuda_poisson_solve(
+            [value.data_ptr() for value in inputs],
+            rhs.shape,
+            tol,
+            rtol,
+            max_iterations,
+            [value.data_ptr() for value in outputs],
+            _backend.stream_of(rhs),
+        )
+
+
+def _cuda_serves(rhs: Tensor, mask: Tensor | None, boundary: Tensor, solver: str, *_: Any) -> bool:
+    is_small = max(rhs.shape[2:]) <= _LARGEST_CUDA_SIDE
+    return solver == "multigrid" and rhs.dtype == torch.float32 and is_small
+
+
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, mask, _, ctx.solver, _, _, ctx.max_iterations = inputs
     ctx.save_for_backward(mask)
@@ -245,6 +281,8 @@ _poisson_solve = define_op(
     check=_check,
     allocate=_allocate,
     cpu=_cpu,
+    cuda=_cuda,
+    cuda_limits=Limits(f"multigrid, float32, sides of at most {_LARGEST_CUDA_SIDE}", _cuda_serves),
     triton=_triton,
     reference=reference.poisson.poisson_solve,
     setup_context=_save_for_backward,

@@ -221,8 +221,8 @@ const char* poisson_solve(const PoissonPlanes& planes, void* stream) {
   constexpr int64_t kMostBlocks = INT32_MAX;
   constexpr int kSmallSide = 32;
   const int64_t side = planes.h > planes.w ? planes.h : planes.w;
-  if (side > kLargestSide) return "poisson_solve: a side is larger than a block can take";
-  if (planes.n * planes.c > kMostBlocks) return "poisson_solve: too many planes for one launch";
+  if (side > kLargestSide) return "a side is larger than a block can take";
+  if (planes.n * planes.c > kMostBlocks) return "too many planes for one launch";
   if (planes.n * planes.c * planes.h * planes.w == 0) return nullptr;
   return side <= kSmallSide ? launch_planes<kSmallSide>(planes, stream)
                             : launch_planes<kLargestSide>(planes, stream);

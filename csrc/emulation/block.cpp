@@ -2,6 +2,7 @@
 #include "block.h"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
 namespace ssad::emulation {
@@ -181,6 +182,8 @@ void Block::fault(const std::string& what, int line) const {
 
 void run_blocks(Extent grid, Extent size, size_t shared_bytes, const std::function<void()>& body) {
   constexpr int64_t kMostThreads = 1024;
+  static std::mutex one_launch;
+  const std::lock_guard<std::mutex> lock(one_launch);
   if (size.count() < 1 || size.count() > kMostThreads) throw Fault("blocks have 1 to 1024 threads");
   std::vector<int64_t> blocks(grid.count());
   std::iota(blocks.begin(), blocks.end(), 0);

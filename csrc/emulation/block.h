@@ -36,7 +36,7 @@ struct Options {
   int64_t omitted_barrier = -1;
 };
 
-// How the next launches run, and what they did. Plain globals: the emulation has one thread.
+// How the next launches run, and what they did. Plain globals: there is one launch at a time.
 extern Options options;
 
 struct Counts {
@@ -128,7 +128,8 @@ class Block {
   std::string error_;
 };
 
-// Runs the blocks of a launch one after the other, in the same kind of order as the threads.
+// Runs the blocks of a launch one after the other, in the same kind of order as the threads. Other
+// launches wait.
 void run_blocks(Extent grid, Extent size, size_t shared_bytes, const std::function<void()>& body);
 
 }  // namespace ssad::emulation

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for the kernels in a build without nvcc, so that its bindings are the same.
+#include "poisson.h"
+#include "runtime.h"
+
+namespace ssad::cuda {
+
+const char* build() { return "none"; }
+
+Runtime runtime() { return {}; }
+
+const char* poisson_solve(const PoissonPlanes&, void*) { return "there are no CUDA kernels"; }
+
+}  // namespace ssad::cuda

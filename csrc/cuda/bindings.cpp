@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA kernels for Python. Addresses are of the GPU, streams are those of the caller, and
+// nothing waits for the GPU.
+#include "../bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "poisson.h"
+#include "runtime.h"
+
+namespace ssad::bindings {
+namespace {
+
+void need_launch(const char* op, const char* error) {
+  if (error != nullptr) throw std::runtime_error(std::string(op) + ": CUDA: " + error);
+}
+
+auto cuda_runtime() {
+  const cuda::Runtime found = cuda::runtime();
+  const auto list = [](const cuda::Capabilities& all) {
+    return std::vector<int>(all.of, all.of + all.count);
+  };
+  return std::make_tuple(found.version, found.driver, list(found.compiled), list(found.gpus));
+}
+
+// inputs: natural, rhs, mask, boundary; outputs: solution, status, iterations, residual
+void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> shape, double tol,
+                        double rtol, int32_t max_iterations, std::array<Address, 4> outputs,
+                        Address stream) {
+  const cuda::PoissonPlanes planes = {shape[0],
+                                      shape[1],
+                                      shape[2],
+                                      shape[3],
+                                      at<uint8_t>(inputs[0]),
+                                      at<float>(inputs[1]),
+                                      at<bool>(inputs[2]),
+                                      at<float>(inputs[3]),
+                                      shape[2] * shape[3],
+                                      shape[3],
+                                      tol,
+                                      rtol,
+                                      max_iterations,
+                                      at<float>(outputs[0]),
+                                      at<int8_t>(outputs[1]),
+                                      at<int32_t>(outputs[2]),
+                                      at<float>(outputs[3])};
+  need_launch("poisson_solve", cuda::poisson_solve(planes, at<void>(stream)));
+}
+
+}  // namespace
+
+void define_cuda(py::module_& m) {
+  m.attr("cuda_build") = cuda::build();
+  m.def("cuda_runtime", &cuda_runtime, ReleaseGil());
+  m.def("cuda_poisson_solve", &cuda_poisson_solve, ReleaseGil());
+#ifdef SSAD_EMULATED
+  define_emulation(m);
+#endif
+}
+
+}  // namespace ssad::bindings
