@@ -10,7 +10,7 @@ constexpr int kWarp = 32;
 constexpr uint32_t kWholeWarp = 0xFFFFFFFFu;
 constexpr int kMostWarps = 32;
 
-// Threads that share out work and wait for one another: the block, or one of its warps. The line
+// Threads that share out work and wait for one another: the block, or one of its warps. The place
 // is for the emulation, which tells barriers apart by it.
 struct BlockGroup {
   __device__ int rank() const { return static_cast<int>(threadIdx.x); }
@@ -18,7 +18,9 @@ struct BlockGroup {
 #ifdef __CUDACC__
   __device__ void sync() const { __syncthreads(); }
 #else
-  void sync(int line = __builtin_LINE()) const { __syncthreads(line); }
+  void sync(int line = __builtin_LINE(), const char* file = __builtin_FILE()) const {
+    __syncthreads(line, file);
+  }
 #endif
 };
 
@@ -28,7 +30,9 @@ struct WarpGroup {
 #ifdef __CUDACC__
   __device__ void sync() const { __syncwarp(); }
 #else
-  void sync(int line = __builtin_LINE()) const { __syncwarp(kWholeWarp, line); }
+  void sync(int line = __builtin_LINE(), const char* file = __builtin_FILE()) const {
+    __syncwarp(kWholeWarp, line, file);
+  }
 #endif
 };
 

@@ -58,7 +58,7 @@ void Block::run(Index index_, const std::function<void()>& body) {
   for (int i = 0; i < count_; ++i) {
     Thread& thread = threads_[i];
     thread.index = unrolled(i, size);
-    thread.barriers = 0;
+    thread.barriers = thread.warp_barriers = 0;
     thread.fiber.start(entry, stacks_[i], Stacks::bytes());
     wake(i);
   }
@@ -78,6 +78,9 @@ void Block::run(Index index_, const std::function<void()>& body) {
   }
   running_block = nullptr;
   counts.threads += count_;
+  for (int i = 0; i < count_; ++i) {
+    counts.warp_barriers = std::max(counts.warp_barriers, threads_[i].warp_barriers);
+  }
   counts.shared_reads += shared.reads;
   counts.shared_writes += shared.writes;
   shared.reads = shared.writes = 0;
@@ -131,10 +134,11 @@ int Block::take_next() {
 
 Moment Block::now() const { return {current_, block_epoch_, warps_[current_ / kWarp].epoch}; }
 
-void Block::barrier(int line) {
+void Block::barrier(int line, const char* file) {
   Thread& own = threads_[current_];
   if (own.barriers++ == options.omitted_barrier) {
     counts.omitted_line = line;
+    counts.omitted_file = file;
     return;
   }
   own.state = State::kAtBarrier;

@@ -32,8 +32,9 @@ enum class Order { kForward, kReverse, kRandom };
 struct Options {
   Order order = Order::kForward;
   uint64_t seed = 0;
-  // Leaves out that barrier of each block, counted from 0, to see whether it is missed.
-  int64_t omitted_barrier = -1;
+  // Leaves out that barrier of each block, or that __syncwarp of each warp, counted from 0, to see
+  // whether it is missed.
+  int64_t omitted_barrier = -1, omitted_warp_barrier = -1;
 };
 
 // How the next launches run, and what they did. Plain globals: there is one launch at a time.
@@ -41,7 +42,9 @@ extern Options options;
 
 struct Counts {
   int64_t threads = 0, barriers = 0, collectives = 0, shared_reads = 0, shared_writes = 0;
-  int omitted_line = 0;  // where the omitted barrier is
+  int64_t warp_barriers = 0;  // of the warp that has most of them
+  int omitted_line = 0;       // where the omitted barrier is
+  const char* omitted_file = "";
 };
 extern Counts counts;
 
@@ -69,7 +72,8 @@ class Block {
 
   // For the running thread.
   static Block& running();
-  void barrier(int line);
+  void barrier(int line, const char* file);
+  void warp_barrier(uint32_t mask, int line, const char* file);
   // Returns what each lane handed in, and in `present` which ones did.
   const uint64_t* exchange(const Collective& own, bool orders_memory, uint32_t* present);
   Index thread() const { return threads_[current_].index; }
@@ -89,7 +93,7 @@ class Block {
     Index index;
     State state = State::kReady;
     int line = 0;  // where it waits
-    int64_t barriers = 0;
+    int64_t barriers = 0, warp_barriers = 0;
     Collective collective;
     uint64_t values[kWarp];
     uint32_t present = 0;

@@ -21,13 +21,13 @@
 
 using dim3 = ssad::emulation::Extent;
 
-inline void __syncthreads(int line = __builtin_LINE()) {
-  ssad::emulation::Block::running().barrier(line);
+inline void __syncthreads(int line = __builtin_LINE(), const char* file = __builtin_FILE()) {
+  ssad::emulation::Block::running().barrier(line, file);
 }
 
-inline void __syncwarp(uint32_t mask = 0xFFFFFFFFu, int line = __builtin_LINE()) {
-  uint32_t present = 0;
-  ssad::emulation::Block::running().exchange({mask, line, 0}, true, &present);
+inline void __syncwarp(uint32_t mask = 0xFFFFFFFFu, int line = __builtin_LINE(),
+                       const char* file = __builtin_FILE()) {
+  ssad::emulation::Block::running().warp_barrier(mask, line, file);
 }
 
 namespace ssad::emulation {

@@ -42,6 +42,16 @@ void Block::return_lane() {
   }
 }
 
+void Block::warp_barrier(uint32_t mask, int line, const char* file) {
+  if (threads_[current_].warp_barriers++ == options.omitted_warp_barrier) {
+    counts.omitted_line = line;
+    counts.omitted_file = file;
+    return;
+  }
+  uint32_t present = 0;
+  exchange({mask, line, 0}, true, &present);
+}
+
 const uint64_t* Block::exchange(const Collective& own, bool orders_memory, uint32_t* present) {
   Thread& thread = threads_[current_];
   const int warp = current_ / kWarp;

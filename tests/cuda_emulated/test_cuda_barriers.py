@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leaving out a barrier of an emulated CUDA kernel shows, as a fault or in the result."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import ssad_kernels as sk
+from ssad_kernels import _backend, _op
+from ssad_kernels.testing import make_images, make_mask, same_bits
+
+if "cuda-emulated" not in _backend.BACKENDS:
+    reason = "the extension was not built with SSAD_CUDA=EMULATED"
+    pytest.skip(reason, allow_module_level=True)
+
+emulation = _backend.native._emulation
+
+
+def solve_planes(mask: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    rhs, boundary = make_images(2, 1, *mask.shape, dtype=torch.float32).split(1)
+    mask = mask[None]
+
+    def run() -> tuple[Tensor, ...]:
+        op = torch.ops.ssad_kernels.poisson_solve
+        return tuple(op(rhs, mask, boundary, "multigrid", 0.0, 0.0, 1))
+
+    return run
+
+
+# By op and kernel, all of its paths.
+KERNELS = {
+    ("poisson_solve", "solve_planes<32>"): [
+        solve_planes(make_mask("noise", 24, 30)),
+        solve_planes(make_mask("full", 30, 24)),
+    ],
+    ("poisson_solve", "solve_planes<64>"): [
+        solve_planes(make_mask("noise", 40, 24)),
+        solve_planes(make_mask("full", 24, 40)),
+    ],
+}
+
+
+# Places in the source after which other barriers follow: the end of building the hierarchy, and the
+# end of the sweep on the coarsest grid, which has one point here.
+UNNOTICED = {"solve_planes<32>": 2, "solve_planes<64>": 2}
+
+
+def outcome(run: Callable[[], tuple[Tensor, ...]], index: int, *, is_of_warps: bool) -> str:
+    """What becomes of a run without a barrier: "" when nothing."""
+    emulation.omit_barrier(index, is_of_warps)
+    try:
+        found = run()
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        emulation.set_order("forward", 0)
+    return "" if all(map(same_bits, found, run())) else "another result"
+
+
+def test_all_ops_are_here():
+    assert {op for op, _ in KERNELS} == {
+        name for name, op in _op._OPS.items() if "cuda-emulated" in op.kernels
+    }
+
+
+@pytest.mark.parametrize(("op", "kernel"), KERNELS)
+def test_a_barrier_that_is_left_out_shows(op: str, kernel: str, capsys: pytest.CaptureFixture[str]):
+    left_out: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    with sk.use_backend("cuda-emulated"):
+        for run in KERNELS[op, kernel]:
+            emulation.set_order("forward", 0)
+            emulation.take_counts()
+            run()
+            counts = emulation.take_counts()
+            for is_of_warps in (False, True):
+                for i in range(counts["warp_barriers" if is_of_warps else "barriers"]):
+                    emulation.take_counts()
+                    what = outcome(run, i, is_of_warps=is_of_warps)
+                    place = emulation.take_counts()
+                    file = Path(place["omitted_file"]).name
+                    left_out[file, place["omitted_line"]].append(what)
+    with capsys.disabled():
+        print(f"\n{kernel}: barriers left out one at a time, and how many of them were missed")
+        for (file, line), found in sorted(left_out.items()):
+            example = next(filter(None, found), "")
+            print(f"{file}:{line}: {sum(map(bool, found))} of {len(found)}, as {example}")
+    unnoticed = [place for place, found in left_out.items() if not any(found)]
+    assert len(unnoticed) <= UNNOTICED[kernel], unnoticed
