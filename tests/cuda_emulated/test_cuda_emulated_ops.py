@@ -104,9 +104,9 @@ def make_problem(family: str, n: int, c: int, h: int, w: int) -> tuple[Tensor, T
     return sums - 4 * source, masks, make_images(n, c, h, w, dtype=torch.float32)
 
 
-# In grey levels, at tol 1e-4. A hole in a full mask holds all of it by four edges: in float32 both
-# kernels are up to 1e-2 from the solution in float64.
-ALLOWED = dict.fromkeys(MASKS, 1e-3) | {"one hole": 2e-2}
+# In grey levels, at tol 1e-4. What few edges hold is further from the solution in float64 by either
+# kernel, in float32: strips by 1.6e-3, a full mask with one hole by 1e-2.
+ALLOWED = dict.fromkeys(MASKS, 1e-3) | {"full": 3e-3, "blobs": 3e-3, "one hole": 2e-2}
 SIZES = [(64, 64), (1, 1), (1, 64), (61, 5), (33, 32), (31, 32), (17, 40)]
 
 
