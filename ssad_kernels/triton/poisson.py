@@ -132,7 +132,7 @@ def launch(
         )  # fmt: skip
         poisson_plane.LOAD[(planes,)](
             rhs, masks, boundary, inverses, table, terms, status, iterations, b, *numbers, BLOCK,
-            **OPTIONS,
+            **poisson_plane.LOAD_OPTIONS,
         )  # fmt: skip
         if is_multigrid:
             scratch = rhs.new_zeros((2, planes, room))
