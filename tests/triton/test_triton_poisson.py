@@ -40,7 +40,7 @@ def solve(
 
 
 def check(rhs: Tensor, mask: Tensor | None, boundary: Tensor, **options: Any) -> sk.PoissonInfo:
-    options = {"rtol": 1e-6 if rhs.dtype == F32 else 1e-12, **options}
+    options = {"tol": 0.0, "rtol": 1e-6 if rhs.dtype == F32 else 1e-12, **options}
     expected, (status, _, _) = solve(rhs, mask, boundary, "reference", **options)
     u, info = solve(rhs, mask, boundary, **options)
     torch.testing.assert_close(u, expected, rtol=0, atol=tolerance("poisson_solve", rhs.dtype))
@@ -75,7 +75,7 @@ def test_multigrid_in_float64(family: str) -> None:
 @pytest.mark.parametrize("family", ["disc", "noise", "scar"])
 def test_sweeps(solver: str, family: str) -> None:
     rhs, boundary = problem(5, 6)
-    check(rhs, make_mask(family, 5, 6, seed=3)[None], boundary, solver=solver, rtol=1e-5)
+    check(rhs, make_mask(family, 5, 6, seed=3)[None], boundary, solver=solver)
 
 
 @pytest.mark.parametrize(("h", "w"), [(12, 15), (16, 9), (3, 8), (2, 9), (1, 1), (41, 37)])
@@ -106,12 +106,13 @@ def test_a_plane_has_the_same_bits_in_any_batch() -> None:
 def test_layouts_and_no_mask(solver: str) -> None:
     rhs, boundary = problem(6, 5, n=1)
     strided = [plane.mT.contiguous().mT for plane in (rhs, boundary)]
-    check(strided[0], None, strided[1], solver=solver, rtol=1e-5)
+    check(strided[0], None, strided[1], solver=solver)
 
 
 def test_a_value_that_is_not_finite_stays_in_its_plane() -> None:
     rhs, boundary = problem(6, 5, c=3)
-    mask = make_mask("square", 6, 5)[None]
+    mask = torch.zeros(1, 6, 5, dtype=torch.bool)
+    mask[:, 1:5, 1:4] = True
     rhs[0, 0, 2, 2] = boundary[0, 1, 0, 2] = NAN
     boundary[0, 2, 2, 2] = NAN  # inside of the mask
     u, info = solve(rhs, mask, boundary, solver="multigrid")
