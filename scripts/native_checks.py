@@ -117,8 +117,18 @@ def cuda_ops() -> None:
 
 
 # Threads and dynamic shared bytes of a block, which the launcher chooses and ptxas does not see:
-# Layout<kSide>::kThreads and kBytes.
-LAUNCHES = {"solve_planes<64>": (256, 41592), "solve_planes<32>": (64, 12592)}
+# kThreads and kBytes (of sweeps kFineBytes) of Layout<kSide> and SineLayout<kSide>.
+LAUNCHES = {
+    "solve_planes<64>": (256, 41592),
+    "solve_planes<32>": (64, 12592),
+    "sor_planes<32>": (64, 6616),
+    "jacobi_planes<64>": (256, 21720),
+    "jacobi_planes<32>": (64, 6616),
+    "sine_planes<128>": (256, 65520),
+    "sine_planes<64>": (256, 16368),
+    "sine_planes<32>": (64, 4080),
+    "sine_tables<128>": (128, 0),
+}
 
 
 def nvcc_version() -> str:

@@ -9,10 +9,12 @@ def cuda_runtime() -> tuple[int, int, list[int], list[int]]: ...
 def cuda_poisson_solve(
     inputs: Sequence[int],
     shape: Sequence[int],
+    solver: int,
     tol: float,
     rtol: float,
     max_iterations: int,
     outputs: Sequence[int],
+    tables: int,
     stream: int,
     /,
 ) -> None: ...

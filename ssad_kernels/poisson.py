@@ -33,7 +33,7 @@ BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
 # 2048 with AVX-512; the product is half as fast with AVX2.
 _LARGEST_SINE: Final = 1024
 # Of csrc/cuda/poisson.h: what a block takes, and all sides of a plane being the image's.
-_LARGEST_CUDA_SIDE: Final = 64
+_CUDA_SIDES: Final = {"multigrid": 64, "jacobi": 64, "sor": 32, "sine": 128}
 _ALL_SIDES: Final = 15
 
 
@@ -230,26 +230,31 @@ def _cuda(
     *outputs: Tensor,
 ) -> None:
     n, _, h, w = rhs.shape
-    if mask is None:
-        mask = reference.poisson.all_but_the_ring(rhs)[0].expand(n, h, w)
-    mask = mask.view(torch.uint8) != 0  # as for the CPU
-    natural = torch.full((n,), _ALL_SIDES, dtype=torch.uint8, device=rhs.device)
-    inputs = [natural, *(value.contiguous() for value in (rhs, mask, boundary))]
+    natural = tables = None
+    if solver == "sine":
+        tables = rhs.new_empty(sum(max(side - 2, 0) * (side - 1) for side in (h, w)))
+    else:
+        natural = torch.full((n,), _ALL_SIDES, dtype=torch.uint8, device=rhs.device)
+        if mask is None:
+            mask = reference.poisson.all_but_the_ring(rhs)[0].expand(n, h, w)
+        mask = (mask.view(torch.uint8) != 0).contiguous()  # as for the CPU
+    inputs = [natural, rhs.contiguous(), mask, boundary.contiguous()]
     with torch.cuda.device_of(rhs):
         _backend.native.cuda_poisson_solve(
-            [value.data_ptr() for value in inputs],
+            [0 if value is None else value.data_ptr() for value in inputs],
             rhs.shape,
+            SOLVERS[solver],
             tol,
             rtol,
             max_iterations,
             [value.data_ptr() for value in outputs],
+            0 if tables is None else tables.data_ptr(),
             _backend.stream_of(rhs),
         )
 
 
 def _cuda_serves(rhs: Tensor, mask: Tensor | None, boundary: Tensor, solver: str, *_: Any) -> bool:
-    is_small = max(rhs.shape[2:]) <= _LARGEST_CUDA_SIDE
-    return solver == "multigrid" and rhs.dtype == torch.float32 and is_small
+    return rhs.dtype == torch.float32 and max(rhs.shape[2:]) <= _CUDA_SIDES[solver]
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -282,7 +287,11 @@ _poisson_solve = define_op(
     allocate=_allocate,
     cpu=_cpu,
     cuda=_cuda,
-    cuda_limits=Limits(f"multigrid, float32, sides of at most {_LARGEST_CUDA_SIDE}", _cuda_serves),
+    cuda_limits=Limits(
+        "float32, pixels a side: "
+        + ", ".join(f"{solver} to {side}" for solver, side in _CUDA_SIDES.items()),
+        _cuda_serves,
+    ),
     triton=_triton,
     reference=reference.poisson.poisson_solve,
     setup_context=_save_for_backward,

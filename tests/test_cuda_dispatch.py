@@ -64,7 +64,8 @@ def test_backends_says_why_native_cuda_cannot_run(monkeypatch, machine, reason):
 def test_backends_says_what_native_cuda_serves(monkeypatch, gpus):
     use_machine(monkeypatch, driver=13010, gpus=gpus)
     row = ssad_kernels.backends()["poisson_solve"]
-    assert row["cuda"] == "ready (multigrid, float32, sides of at most 64)"
+    what = "float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128"
+    assert row["cuda"] == f"ready ({what})"
     assert _op._OPS["poisson_solve"].choose("cuda")[0] == "cuda"
 
 
@@ -83,13 +84,22 @@ def arguments(
     return planes, mask, planes, solver, 0.1, 0.0, 40
 
 
-SERVED = [arguments(64, 64), arguments(1, 64), arguments(33, 2)]
+SERVED = [
+    arguments(64, 64),
+    arguments(1, 64),
+    arguments(33, 2),
+    arguments(64, 9, solver="jacobi"),
+    arguments(32, 32, solver="sor"),
+    arguments(128, 3, solver="sine"),
+]
 NOT_SERVED = [
     arguments(65, 64),
     arguments(3, 65),
     arguments(8, 8, torch.float64),
-    arguments(8, 8, solver="sor"),
-    arguments(8, 8, solver="sine"),
+    arguments(8, 8, torch.float64, solver="sine"),
+    arguments(65, 8, solver="jacobi"),
+    arguments(8, 33, solver="sor"),
+    arguments(129, 8, solver="sine"),
 ]
 
 

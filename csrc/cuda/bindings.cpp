@@ -29,11 +29,13 @@ auto cuda_runtime() {
   return std::make_tuple(found.version, found.driver, list(found.compiled), list(found.gpus));
 }
 
-// inputs: natural, rhs, mask, boundary; outputs: solution, status, iterations, residual
-void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> shape, double tol,
-                        double rtol, int32_t max_iterations, std::array<Address, 4> outputs,
-                        Address stream) {
-  const cuda::PoissonPlanes planes = {shape[0],
+// inputs: natural, rhs, mask, boundary; outputs: solution, status, iterations, residual; tables:
+// see sine_table_size
+void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> shape, int32_t solver,
+                        double tol, double rtol, int32_t max_iterations,
+                        std::array<Address, 4> outputs, Address tables, Address stream) {
+  const cuda::PoissonPlanes planes = {static_cast<PoissonSolver>(solver),
+                                      shape[0],
                                       shape[1],
                                       shape[2],
                                       shape[3],
@@ -49,7 +51,8 @@ void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> sh
                                       at<float>(outputs[0]),
                                       at<int8_t>(outputs[1]),
                                       at<int32_t>(outputs[2]),
-                                      at<float>(outputs[3])};
+                                      at<float>(outputs[3]),
+                                      at<float>(tables)};
   need_launch("poisson_solve", cuda::poisson_solve(planes, at<void>(stream)));
 }
 

@@ -3,22 +3,30 @@
 
 #include <cstdint>
 
+#include "ssad/poisson.h"
+
 namespace ssad::cuda {
 
 // Which sides of a plane are the image's border (natural condition); beyond the others the
 // solution is known.
 enum NaturalSide : uint8_t { kTop = 1, kBottom = 2, kLeft = 4, kRight = 8 };
 
-constexpr int kLargestSide = 64;
+// The largest side of a plane that a block takes.
+constexpr int kSmallSide = 32, kLargestSide = 64, kLargestSineSide = 128;
+
+inline int largest_side(PoissonSolver solver) {
+  return solver == kSine ? kLargestSineSide : solver == kSor ? kSmallSide : kLargestSide;
+}
 
 // A batch of Dirichlet problems on pixel masks as in ssad::PoissonProblem, in device memory,
 // float32, and with a plane that may be a part of an image: Laplace(u) = rhs where the mask is set,
 // u = boundary elsewhere.
 struct PoissonPlanes {
-  int64_t n, c, h, w;      // sides of at most kLargestSide; every channel has its sample's mask
-  const uint8_t* natural;  // (n): the sum of the sample's natural sides
+  PoissonSolver solver;
+  int64_t n, c, h, w;  // sides of at most largest_side(solver); every channel has its sample's mask
+  const uint8_t* natural;  // (n): the sum of the sample's natural sides; kSine: not looked at
   const float* rhs;        // (n, c, h, w), contiguous
-  const bool* mask;        // (n, h, w), contiguous
+  const bool* mask;        // (n, h, w), contiguous; kSine: not looked at, see PoissonProblem
   // Pixel (0, 0) of the first plane. The row or column beyond a side is read where the mask touches
   // a side that is not natural.
   const float* boundary;
@@ -29,9 +37,17 @@ struct PoissonPlanes {
   int8_t* status;          // (n, c): kApplied, kNotConverged or kNotFinite
   int32_t* iterations;     // (n, c)
   float* residual;         // (n, c): max |Laplace(u) - rhs| over the mask
+  float* tables;           // kSine: room for sine_table_size(h) + sine_table_size(w) elements
 };
+
+// Of a side of n pixels, whose transform has n - 2 points: its matrix, and its eigenvalues.
+inline int64_t sine_table_size(int64_t n) { return n > 2 ? (n - 2) * (n - 1) : 0; }
 
 // Queues the work in the stream (a cudaStream_t) and returns at once: null, or what is wrong.
 const char* poisson_solve(const PoissonPlanes& planes, void* stream);
+
+// The same by one solver, for planes that there are and that fit: over-relaxation or Jacobi; kSine.
+const char* solve_by_sweeps(const PoissonPlanes& planes, void* stream);
+const char* solve_by_sines(const PoissonPlanes& planes, void* stream);
 
 }  // namespace ssad::cuda

@@ -77,7 +77,8 @@ struct Layout {
   static constexpr int kBox = kGrids + kMostLevels * int{sizeof(Grid)};
   static constexpr int kEdges = kBox + int{sizeof(Box)};
   static constexpr int kFineU = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
-  static constexpr int kU = kFineU + kFine * int{sizeof(float)};
+  static constexpr int kFineBytes = kFineU + kFine * int{sizeof(float)};  // without coarse grids
+  static constexpr int kU = kFineBytes;
   static constexpr int kF = kU + kCoarse * int{sizeof(float)};
   static constexpr int kInverse = kF + kCoarse * int{sizeof(float)};
   static constexpr int kBytes = kInverse + kCoarse * int{sizeof(float)};
@@ -121,8 +122,9 @@ struct Memory {
   Shared<float> u, f, inverse;  // of the coarse grids: u is about inverse(A) f; 1 / degree or 0
 };
 
+// Without coarse grids: the first kFineBytes.
 template <int kSide>
-__device__ Memory carve(unsigned char* bytes) {
+__device__ Memory carve_finest(unsigned char* bytes) {
   using L = Layout<kSide>;
   return {shared_array<uint64_t>(bytes, L::kPixels, kSide),
           shared_array<uint64_t>(bytes, L::kBits, 2 * kSide),
@@ -132,9 +134,19 @@ __device__ Memory carve(unsigned char* bytes) {
           shared_array<Box>(bytes, L::kBox, 1),
           shared_array<uint32_t>(bytes, L::kEdges, 2 * L::kThreads),
           shared_array<float>(bytes, L::kFineU, L::kFine),
-          shared_array<float>(bytes, L::kU, L::kCoarse),
-          shared_array<float>(bytes, L::kF, L::kCoarse),
-          shared_array<float>(bytes, L::kInverse, L::kCoarse)};
+          {},
+          {},
+          {}};
+}
+
+template <int kSide>
+__device__ Memory carve(unsigned char* bytes) {
+  using L = Layout<kSide>;
+  Memory m = carve_finest<kSide>(bytes);
+  m.u = shared_array<float>(bytes, L::kU, L::kCoarse);
+  m.f = shared_array<float>(bytes, L::kF, L::kCoarse);
+  m.inverse = shared_array<float>(bytes, L::kInverse, L::kCoarse);
+  return m;
 }
 
 }  // namespace ssad::cuda

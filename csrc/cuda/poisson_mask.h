@@ -140,15 +140,12 @@ __device__ inline float coarse_inverse(const Grid& g, int y, int x, float across
   return degree > 0.0f ? 1.0f / degree : 1.0f;
 }
 
-// Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros. Returns the number
-// of grids. Ends with a barrier.
+// The finest grid, with its bits; its plane gets its zeros. Ends with a barrier.
 template <int kSide>
-__device__ int build_hierarchy(const Memory& m, const Box& box) {
-  using L = Layout<kSide>;
+__device__ Grid build_finest_grid(const Memory& m, const Box& box) {
   const BlockGroup block;
-  Grid fine = make_finest_grid<kSide>(box.h, box.w, box.natural);
-  for (int i = block.rank(); i < L::kFine; i += block.size()) m.fine[i] = 0.0f;
-  for (int i = block.rank(); i < L::kCoarse; i += block.size()) m.u[i] = 0.0f;
+  const Grid fine = make_finest_grid<kSide>(box.h, box.w, box.natural);
+  for (int i = block.rank(); i < Layout<kSide>::kFine; i += block.size()) m.fine[i] = 0.0f;
   const auto is_set = [&](int y, int x) {
     const uint64_t row = m.pixels[box.pixel_y(y, x)];
     return (row >> box.pixel_x(y, x) & 1) != 0;
@@ -156,6 +153,16 @@ __device__ int build_hierarchy(const Memory& m, const Box& box) {
   fill_rows(box.h, box.w, is_set, m.bits);
   if (block.rank() == 0) m.grids[0] = fine;
   block.sync();
+  return fine;
+}
+
+// Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros. Returns the number
+// of grids. Coarse grids are to be looked at after the next barrier only.
+template <int kSide>
+__device__ int build_hierarchy(const Memory& m, const Box& box) {
+  const BlockGroup block;
+  for (int i = block.rank(); i < Layout<kSide>::kCoarse; i += block.size()) m.u[i] = 0.0f;
+  Grid fine = build_finest_grid<kSide>(m, box);
   float across = 1.0f;
   int levels = 1;
   while (can_coarsen(fine)) {
@@ -181,7 +188,6 @@ __device__ int build_hierarchy(const Memory& m, const Box& box) {
     fine = coarse;  // its leaks are read after the next barrier only
     ++levels;
   }
-  block.sync();
   return levels;
 }
 

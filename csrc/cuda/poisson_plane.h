@@ -3,6 +3,7 @@
 #pragma once
 
 #include "poisson_points.h"
+#include "ssad/view.h"
 
 namespace ssad::cuda {
 
@@ -17,9 +18,33 @@ struct Plane {
   __device__ float boundary_at(int y, int x) const { return boundary[y * boundary_row + x]; }
 };
 
+__device__ inline Plane plane_of(const PoissonPlanes& planes, int64_t index) {
+  const int64_t pixels = planes.h * planes.w;
+  return {planes.rhs + index * pixels,      planes.boundary + index * planes.boundary_plane,
+          planes.solution + index * pixels, planes.boundary_row,
+          static_cast<int>(planes.h),       static_cast<int>(planes.w)};
+}
+
 __device__ inline bool is_finite(float value) { return value - value == 0.0f; }
 
 __device__ inline float not_a_number() { return nanf(""); }
+
+// A power of two near 1 / the largest |b|: as a factor it rounds nothing, and it keeps the squares
+// in sums from overflowing and gradients from getting lost.
+__device__ inline int scale_exponent(float largest) {
+  constexpr int kLimit = 120;
+  int exponent = 0;
+  frexpf(largest, &exponent);
+  return exponent > kLimit ? kLimit : exponent < -kLimit ? -kLimit : exponent;
+}
+
+// By one thread.
+__device__ inline void report(const PoissonPlanes& planes, int64_t index, Status status,
+                              int iterations, float residual) {
+  planes.status[index] = status;
+  planes.iterations[index] = iterations;
+  planes.residual[index] = residual;
+}
 
 // The finest grid's points with the plane's pixels.
 template <int kSide>

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from poisson_problems import make_problem
 from torch import Tensor
 
 import ssad_kernels as sk
 from ssad_kernels import _backend, _op
-from ssad_kernels.testing import MASKS, make_images, make_mask, same_bits, samples, tolerance
+from ssad_kernels.testing import MASKS, make_images, same_bits, samples, tolerance
 
 if "cuda-emulated" not in _backend.BACKENDS:
     reason = "the extension was not built with SSAD_CUDA=EMULATED"
@@ -78,7 +79,8 @@ def test_what_is_not_served_is_an_error():
     mask = torch.ones(1, 65, 4, dtype=torch.bool)
     message = (
         r"^poisson_solve: backend `cuda-emulated` cannot run on cpu \(cuda-emulated: its kernel "
-        r"serves multigrid, float32, sides of at most 64 only\)$"
+        r"serves float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128 "
+        r"only\)$"
     )
     with sk.use_backend("cuda-emulated"), pytest.raises(RuntimeError, match=message):
         sk.poisson_solve(rhs, mask, rhs)
@@ -88,20 +90,10 @@ def test_what_is_not_served_is_an_error():
 
 def test_backends_lists_it():
     table = sk.backends()
-    ready = "ready (multigrid, float32, sides of at most 64)"
+    ready = "ready (float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128)"
     assert table["poisson_solve"]["cuda-emulated"] == ready
     assert table["poisson_solve"]["cuda"] == "this build has no CUDA C++ kernels"
     assert table["philox"]["cuda-emulated"] == "philox has no cuda-emulated kernel"
-
-
-def make_problem(family: str, n: int, c: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As in blending: the Laplacian of an image, and another one; white is 1."""
-    source = make_images(n, c, h, w, dtype=torch.float32, seed=1)
-    around = torch.nn.functional.pad(source, (1, 1, 1, 1), mode="replicate")
-    sums = around[..., 2:, 1:-1] + around[..., :-2, 1:-1]
-    sums = sums + around[..., 1:-1, 2:] + around[..., 1:-1, :-2]
-    masks = torch.stack([make_mask(family, h, w, seed=i) for i in range(n)])
-    return sums - 4 * source, masks, make_images(n, c, h, w, dtype=torch.float32)
 
 
 # In grey levels, at tol 1e-4. What few edges hold is further from the solution in float64 by either
