@@ -23,15 +23,7 @@ namespace {
 using ssad::bindings::Address;
 using ssad::bindings::at;
 using ssad::bindings::ReleaseGil;
-
-ssad::ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>& shape,
-                        const std::array<int64_t, 4>& strides) {
-  return {at<void>(images), static_cast<ssad::Dtype>(dtype),
-          shape[0],         shape[1],
-          shape[2],         shape[3],
-          strides[0],       strides[1],
-          strides[2],       strides[3]};
-}
+using ssad::bindings::view_of;
 
 // p, scar, area (low, high), aspect, length, width, angle, jitter (4), other_source
 using Law = std::array<double, 17>;

@@ -128,6 +128,14 @@ LAUNCHES = {
     "sine_planes<64>": (256, 16368),
     "sine_planes<32>": (64, 4080),
     "sine_tables<128>": (128, 0),
+    "filter_masks": (256, 1840),
+    "filter_disks<1>": (256, 35216),
+    "filter_disks<2>": (256, 37568),
+    "filter_disks<3>": (256, 39952),
+    "filter_disks<4>": (256, 42368),
+    "filter_disks<5>": (256, 44816),
+    "filter_disks<6>": (256, 47296),
+    "filter_disks<7>": (256, 49808),
 }
 
 
@@ -158,8 +166,10 @@ def compiled_kernels() -> list[tuple[str, int, Needs]]:
         sys.exit(f"nvcc: no kernel found in:\n{done.stdout}")
     found = []
     for name, target, stack, stores, loads, registers, rest in kernels:
-        # A mangled name ends with its last component and the template's arguments.
-        short = re.sub(r"^.*?\d+([a-z_]+)ILi(\d+)E.*$", r"\1<\2>", name)
+        # The last component of a mangled name, and the template's argument if it has one.
+        component = re.search(r"\d+([a-z_]+)(?:ILi(\d+)E)?E", name)
+        short, argument = component.groups() if component else (name, None)
+        short += f"<{argument}>" if argument else ""
         static = re.search(r"(\d+) bytes smem", rest)
         if short not in LAUNCHES:
             sys.exit(f"nvcc: LAUNCHES must say how {short} is launched")

@@ -6,6 +6,18 @@ cpu_level: str
 cuda_build: str
 
 def cuda_runtime() -> tuple[int, int, list[int], list[int]]: ...
+def cuda_median_filter(
+    images: int,
+    element: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    radius: int,
+    is_square: bool,
+    boxes: int,
+    out: int,
+    stream: int,
+    /,
+) -> None: ...
 def cuda_poisson_solve(
     inputs: Sequence[int],
     shape: Sequence[int],

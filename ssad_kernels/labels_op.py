@@ -18,7 +18,7 @@ from ssad_kernels._errors import (
     check_shape,
     wording,
 )
-from ssad_kernels._op import define_op
+from ssad_kernels._op import Limits, define_op
 
 # The numbers are those of csrc/include/ssad/labels.h.
 KINDS: dict[str, int] = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3}
@@ -91,11 +91,18 @@ def _allocate_label(before: Tensor, *rest: Any) -> Tensor:
     return before.new_empty((n, 1, h, w), dtype=torch.float32)
 
 
-def _cpu_median(
-    images: Tensor, radius: int, is_square: bool, boxes: Tensor | None, out: Tensor
+def _native_median(
+    kernel: Any,
+    images: Tensor,
+    radius: int,
+    is_square: bool,
+    boxes: Tensor | None,
+    out: Tensor,
+    *,
+    last: int,
 ) -> None:
     boxes = None if boxes is None else boxes.contiguous()
-    _backend.native.median_filter(
+    kernel(
         images.data_ptr(),
         _ELEMENTS[images.dtype],
         images.shape,
@@ -104,8 +111,22 @@ def _cpu_median(
         is_square,
         0 if boxes is None else boxes.data_ptr(),
         out.data_ptr(),
-        torch.get_num_threads(),
+        last,
     )
+
+
+def _cpu_median(*args: Any) -> None:
+    _native_median(_backend.native.median_filter, *args, last=torch.get_num_threads())
+
+
+def _cuda_median(images: Tensor, *args: Any) -> None:
+    kernel, stream = _backend.native.cuda_median_filter, _backend.stream_of(images)
+    with torch.cuda.device_of(images):
+        _native_median(kernel, images, *args, last=stream)
+
+
+def _cuda_serves_median(images: Tensor, *_: Any) -> bool:
+    return images.dtype != torch.float64
 
 
 def native_bounds(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
@@ -177,6 +198,8 @@ median_filter = define_op(
     check=_check_median,
     allocate=_allocate_median,
     cpu=_cpu_median,
+    cuda=_cuda_median,
+    cuda_limits=Limits("elements of up to 32 bits", _cuda_serves_median),
     triton=_triton_median,
     reference=reference.labels.median_filter,
 )

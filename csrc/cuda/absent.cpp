@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for the kernels in a build without nvcc, so that its bindings are the same.
+#include "filters.h"
 #include "poisson.h"
 #include "runtime.h"
 
@@ -8,6 +9,8 @@ namespace ssad::cuda {
 const char* build() { return "none"; }
 
 Runtime runtime() { return {}; }
+
+const char* median_filter(const MedianProblem&, void*) { return "there are no CUDA kernels"; }
 
 const char* poisson_solve(const PoissonPlanes&, void*) { return "there are no CUDA kernels"; }
 

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "filters.h"
 #include "poisson.h"
 #include "runtime.h"
 
@@ -56,11 +57,24 @@ void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> sh
   need_launch("poisson_solve", cuda::poisson_solve(planes, at<void>(stream)));
 }
 
+void cuda_median_filter(Address images, int element, std::array<int64_t, 4> shape,
+                        std::array<int64_t, 4> strides, int64_t radius, bool is_square,
+                        Address boxes, Address out, Address stream) {
+  const MedianProblem problem = {view_of(images, 0, shape, strides),
+                                 static_cast<Element>(element),
+                                 radius,
+                                 is_square,
+                                 at<int64_t>(boxes),
+                                 at<void>(out)};
+  need_launch("median_filter", cuda::median_filter(problem, at<void>(stream)));
+}
+
 }  // namespace
 
 void define_cuda(py::module_& m) {
   m.attr("cuda_build") = cuda::build();
   m.def("cuda_runtime", &cuda_runtime, ReleaseGil());
+  m.def("cuda_median_filter", &cuda_median_filter, ReleaseGil());
   m.def("cuda_poisson_solve", &cuda_poisson_solve, ReleaseGil());
 #ifdef SSAD_EMULATED
   define_emulation(m);

@@ -95,6 +95,7 @@ inline bool __any_sync(uint32_t mask, bool vote, int line = __builtin_LINE()) {
   return __ballot_sync(mask, vote, line) != 0;
 }
 
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
 inline int __ffsll(uint64_t bits) { return __builtin_ffsll(static_cast<long long>(bits)); }
 inline int __clzll(uint64_t bits) { return bits == 0 ? 64 : __builtin_clzll(bits); }

@@ -38,6 +38,17 @@ def solve_planes(
     return run
 
 
+def filter_pixels(dtype: torch.dtype, radius: int) -> Callable[[], tuple[Tensor, ...]]:
+    images = make_images(1, 1, 20, 40, dtype=torch.float32)
+    images[..., 3, 4] = float("nan")
+    images = images > 0.4 if dtype == torch.bool else images
+
+    def run() -> tuple[Tensor, ...]:
+        return (torch.ops.ssad_kernels.median_filter(images, radius, False, None),)
+
+    return run
+
+
 # By op and kernel, all of its paths.
 KERNELS = {
     ("poisson_solve", "solve_planes<32>"): [
@@ -65,7 +76,13 @@ KERNELS = {
     ("poisson_solve", "sine_planes<32>"): [solve_planes("sine", 11, 8)],
     ("poisson_solve", "sine_planes<64>"): [solve_planes("sine", 11, 40)],
     ("poisson_solve", "sine_planes<128>"): [solve_planes("sine", 11, 66)],
+    ("median_filter", "filter_disks<5>"): [filter_pixels(torch.float32, 5)],
+    ("median_filter", "filter_masks"): [filter_pixels(torch.bool, 5)],
 }
+
+
+# Where a reduction is the last use of shared memory, the barrier at its end has nothing to part.
+UNNOTICED = dict.fromkeys(["filter_disks<5>"], {"block.h"})
 
 
 def outcome(run: Callable[[], tuple[Tensor, ...]], index: int, *, is_of_warps: bool) -> str:
@@ -107,5 +124,5 @@ def test_a_barrier_that_is_left_out_shows(op: str, kernel: str, capsys: pytest.C
         for (file, line), found in sorted(left_out.items()):
             example = next(filter(None, found), "")
             print(f"{file}:{line}: {sum(map(bool, found))} of {len(found)}, as {example}")
-    unnoticed = [place for place, found in left_out.items() if not any(found)]
-    assert unnoticed == []
+    unnoticed = {file for (file, _), found in left_out.items() if not any(found)}
+    assert unnoticed == UNNOTICED.get(kernel, set())
