@@ -22,6 +22,7 @@ namespace {
 
 using ssad::bindings::Address;
 using ssad::bindings::at;
+using ssad::bindings::label_problem;
 using ssad::bindings::ReleaseGil;
 using ssad::bindings::view_of;
 
@@ -259,23 +260,13 @@ void object_mask(Address images, int dtype, std::array<int64_t, 4> shape,
       {view_of(images, dtype, shape, strides), low, high, is_otsu, size, at<bool>(out)}, threads));
 }
 
-// views: before, after, region; rows: steepness, midpoint, factor, 0 where they are not given
 void difference_label(std::array<Address, 3> views, int dtype, std::array<int64_t, 4> shape,
                       std::array<std::array<int64_t, 4>, 3> strides, int kind,
                       std::array<Address, 3> rows, double threshold, int64_t size, int64_t radius,
                       Address out, int64_t threads) {
-  const ssad::LabelProblem problem = {view_of(views[0], dtype, shape, strides[0]),
-                                      view_of(views[1], dtype, shape, strides[1]),
-                                      view_of(views[2], 0, shape, strides[2]),
-                                      static_cast<ssad::LabelKind>(kind),
-                                      at<float>(rows[0]),
-                                      at<float>(rows[1]),
-                                      at<float>(rows[2]),
-                                      threshold,
-                                      size,
-                                      radius,
-                                      at<float>(out)};
-  need(ssad::difference_label(problem, threads));
+  need(ssad::difference_label(
+      label_problem(views, dtype, shape, strides, kind, rows, threshold, size, radius, out),
+      threads));
 }
 
 // Rows and columns each: size of the result, kernel, stride, start, sigma

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 
+#include "ssad/labels.h"
 #include "ssad/view.h"
 
 namespace ssad::bindings {
@@ -30,6 +31,25 @@ inline ImageView view_of(Address images, int dtype, const std::array<int64_t, 4>
           shape[2],         shape[3],
           strides[0],       strides[1],
           strides[2],       strides[3]};
+}
+
+// views: before, after, region; rows: steepness, midpoint, factor, 0 where they are not given
+inline LabelProblem label_problem(const std::array<Address, 3>& views, int dtype,
+                                  const std::array<int64_t, 4>& shape,
+                                  const std::array<std::array<int64_t, 4>, 3>& strides, int kind,
+                                  const std::array<Address, 3>& rows, double threshold,
+                                  int64_t size, int64_t radius, Address out) {
+  return {view_of(views[0], dtype, shape, strides[0]),
+          view_of(views[1], dtype, shape, strides[1]),
+          view_of(views[2], 0, shape, strides[2]),
+          static_cast<LabelKind>(kind),
+          at<float>(rows[0]),
+          at<float>(rows[1]),
+          at<float>(rows[2]),
+          threshold,
+          size,
+          radius,
+          at<float>(out)};
 }
 
 void define_cuda(py::module_& m);

@@ -18,6 +18,20 @@ def cuda_median_filter(
     stream: int,
     /,
 ) -> None: ...
+def cuda_difference_label(
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    kind: int,
+    rows: Sequence[int],
+    threshold: float,
+    size: int,
+    radius: int,
+    out: int,
+    stream: int,
+    /,
+) -> None: ...
 def cuda_poisson_solve(
     inputs: Sequence[int],
     shape: Sequence[int],

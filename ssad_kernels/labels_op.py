@@ -26,6 +26,7 @@ MEDIAN_DTYPES = (torch.bool, torch.int16, torch.int32, *IMAGE_DTYPES)
 _ELEMENTS = {**_backend.NATIVE_DTYPES, torch.bool: 5, torch.int16: 6, torch.int32: 7}
 _RADII = range(1, 8)
 _SIZES = range(1, 16, 2)
+_LARGEST_CUDA_RADIUS = 5  # of a label's disk, see csrc/cuda/filters.h
 
 
 def check_size(op: str, size: int) -> None:
@@ -154,13 +155,13 @@ def _cpu_mask(
     )
 
 
-def _cpu_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> None:
+def _native_label(
+    kernel: Any, before: Tensor, after: Tensor, region: Tensor, *rest: Any, last: int
+) -> None:
     kind, *rows, threshold, size, radius, out = rest
-    if before.stride() != after.stride():
-        before, after = before.contiguous(), after.contiguous()
     given = [None if row is None else row.contiguous() for row in rows]
     views = (before, after, region)
-    _backend.native.difference_label(
+    kernel(
         [view.data_ptr() for view in views],
         _backend.NATIVE_DTYPES[before.dtype],
         before.shape,
@@ -171,8 +172,26 @@ def _cpu_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> Non
         size,
         radius,
         out.data_ptr(),
-        torch.get_num_threads(),
+        last,
     )
+
+
+def _cpu_label(before: Tensor, after: Tensor, *args: Any) -> None:
+    if before.stride() != after.stride():
+        before, after = before.contiguous(), after.contiguous()
+    kernel = _backend.native.difference_label
+    _native_label(kernel, before, after, *args, last=torch.get_num_threads())
+
+
+def _cuda_label(before: Tensor, *args: Any) -> None:
+    kernel, stream = _backend.native.cuda_difference_label, _backend.stream_of(before)
+    with torch.cuda.device_of(before):
+        _native_label(kernel, before, *args, last=stream)
+
+
+def _cuda_serves_label(*args: Any) -> bool:
+    kind, radius = args[3], args[-1]
+    return kind in ("binary", "factor") or radius <= _LARGEST_CUDA_RADIUS
 
 
 def _triton_median(*args: Any) -> None:
@@ -219,6 +238,10 @@ difference_label = define_op(
     check=_check_label,
     allocate=_allocate_label,
     cpu=_cpu_label,
+    cuda=_cuda_label,
+    cuda_limits=Limits(
+        f"disks of a radius of at most {_LARGEST_CUDA_RADIUS}, or none", _cuda_serves_label
+    ),
     triton=_triton_label,
     reference=reference.labels.difference_label,
 )

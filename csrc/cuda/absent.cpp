@@ -12,6 +12,8 @@ Runtime runtime() { return {}; }
 
 const char* median_filter(const MedianProblem&, void*) { return "there are no CUDA kernels"; }
 
+const char* difference_label(const LabelProblem&, void*) { return "there are no CUDA kernels"; }
+
 const char* poisson_solve(const PoissonPlanes&, void*) { return "there are no CUDA kernels"; }
 
 }  // namespace ssad::cuda

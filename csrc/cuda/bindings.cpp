@@ -69,12 +69,22 @@ void cuda_median_filter(Address images, int element, std::array<int64_t, 4> shap
   need_launch("median_filter", cuda::median_filter(problem, at<void>(stream)));
 }
 
+void cuda_difference_label(std::array<Address, 3> views, int dtype, std::array<int64_t, 4> shape,
+                           std::array<std::array<int64_t, 4>, 3> strides, int kind,
+                           std::array<Address, 3> rows, double threshold, int64_t size,
+                           int64_t radius, Address out, Address stream) {
+  const auto problem =
+      label_problem(views, dtype, shape, strides, kind, rows, threshold, size, radius, out);
+  need_launch("difference_label", cuda::difference_label(problem, at<void>(stream)));
+}
+
 }  // namespace
 
 void define_cuda(py::module_& m) {
   m.attr("cuda_build") = cuda::build();
   m.def("cuda_runtime", &cuda_runtime, ReleaseGil());
   m.def("cuda_median_filter", &cuda_median_filter, ReleaseGil());
+  m.def("cuda_difference_label", &cuda_difference_label, ReleaseGil());
   m.def("cuda_poisson_solve", &cuda_poisson_solve, ReleaseGil());
 #ifdef SSAD_EMULATED
   define_emulation(m);

@@ -5,8 +5,14 @@
 
 namespace ssad::cuda {
 
-// As ssad::median_filter, of anything but float64, in device memory. It queues the work in the
-// stream (a cudaStream_t) and returns at once: null, or what is wrong.
+// The disks of which difference_label takes medians. Larger ones are not worth the time that nvcc
+// takes for them twice.
+constexpr int64_t kLargestLabelRadius = 5;
+
+// As ssad::median_filter, of anything but float64, and ssad::difference_label, in device memory,
+// where before and after may have strides of their own. They queue the work in the stream (a
+// cudaStream_t) and return at once: null, or what is wrong.
 const char* median_filter(const MedianProblem& problem, void* stream);
+const char* difference_label(const LabelProblem& problem, void* stream);
 
 }  // namespace ssad::cuda

@@ -51,6 +51,7 @@ __device__ void each_pixel(const Tile& tile, int halo, Act act) {
   const int bottom = smaller(tile.top + tile.rows + halo, tile.h);
   const int right = smaller(tile.left + tile.columns + halo, tile.w);
   const int first = left / kWarp * kWarp, words = (right - first + kWarp - 1) / kWarp;
+  SSAD_NO_UNROLL
   for (int i = warp_index(); i < (bottom - top) * words; i += warp_count()) {
     const int x = first + i % words * kWarp + lane_index();
     act(top + i / words, x, x >= left && x < right);

@@ -69,7 +69,7 @@ struct Bits {
     for (int dy = -window.radius; dy <= window.radius; ++dy) {
       const int reach = window.reach(dy), bit = x - tile.left + kWarp - reach;
       const Shared<uint32_t> own = words + row(tile, y + dy);
-      const uint64_t low = own[bit / kWarp], high = own[smaller(bit / kWarp + 1, kWords - 1)];
+      const uint64_t low = own[bit / kWarp], high = own[(bit + 2 * reach) / kWarp];
       const auto bits = static_cast<uint32_t>((high << kWarp | low) >> bit % kWarp);
       sum += __popc(bits & ((2u << 2 * reach) - 1));
     }

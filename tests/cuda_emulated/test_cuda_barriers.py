@@ -49,6 +49,18 @@ def filter_pixels(dtype: torch.dtype, radius: int) -> Callable[[], tuple[Tensor,
     return run
 
 
+def label_changes(kind: str) -> Callable[[], tuple[Tensor, ...]]:
+    before, after = make_images(2, 1, 20, 40).split(1)
+    region = torch.ones(1, 1, 20, 40, dtype=torch.bool)
+    row = torch.tensor([0.5])
+
+    def run() -> tuple[Tensor, ...]:
+        op = torch.ops.ssad_kernels.difference_label
+        return (op(before, after, region, kind, row, row, row, 40.0, 5, 5),)
+
+    return run
+
+
 # By op and kernel, all of its paths.
 KERNELS = {
     ("poisson_solve", "solve_planes<32>"): [
@@ -78,11 +90,16 @@ KERNELS = {
     ("poisson_solve", "sine_planes<128>"): [solve_planes("sine", 11, 66)],
     ("median_filter", "filter_disks<5>"): [filter_pixels(torch.float32, 5)],
     ("median_filter", "filter_masks"): [filter_pixels(torch.bool, 5)],
+    ("difference_label", "label_tiles<5>"): [
+        label_changes("intensity"),
+        label_changes("logistic"),
+    ],
+    ("difference_label", "label_tiles<0>"): [label_changes("factor")],
 }
 
 
 # Where a reduction is the last use of shared memory, the barrier at its end has nothing to part.
-UNNOTICED = dict.fromkeys(["filter_disks<5>"], {"block.h"})
+UNNOTICED = dict.fromkeys(["filter_disks<5>", "label_tiles<5>", "label_tiles<0>"], {"block.h"})
 
 
 def outcome(run: Callable[[], tuple[Tensor, ...]], index: int, *, is_of_warps: bool) -> str:

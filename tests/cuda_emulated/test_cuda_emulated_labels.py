@@ -14,7 +14,7 @@ from torch import Tensor
 import ssad_kernels as sk
 from ssad_kernels import _backend
 from ssad_kernels._errors import dtype_name
-from ssad_kernels.testing import make_images, same_bits
+from ssad_kernels.testing import make_images, make_mask, same_bits
 
 if "cuda-emulated" not in _backend.BACKENDS:
     reason = "the extension was not built with SSAD_CUDA=EMULATED"
@@ -132,3 +132,97 @@ def test_medians_have_the_same_bits_in_any_order_of_threads():
             emulation.set_order(order, seed)
             assert same_bits(sk.median_filter(images, radius=5), disks)
             assert same_bits(sk.median_filter(mask, size=5), squares)
+
+
+def make_change(
+    n: int, c: int, h: int, w: int, dtype: torch.dtype = torch.uint8, seed: int = 0
+) -> list[Tensor]:
+    """Before, after and region: what changed is smooth enough to leave a label with holes."""
+    before = make_images(n, c, h, w, dtype=dtype, seed=seed)
+    after = make_images(n, c, h, w, dtype=dtype, seed=seed + 1)
+    families = ("ellipses", "blobs", "noise", "full")
+    masks = [make_mask(families[i % 4], h, w, seed=seed + i) for i in range(n)]
+    return [before, after, torch.stack(masks)[:, None]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=dtype_name)
+def test_labels_of_the_paper(dtype: torch.dtype):
+    """Of NSA's released code, in SciPy."""
+    levels, changed, region = make_change(2, 3, 45, 50)
+    changed = (levels.int() + changed // 12).clamp(max=255).to(torch.uint8)
+    white = 1.0 if dtype == torch.uint8 else 255.0
+    given = [(images.double() / white).to(dtype) for images in (levels, changed)]
+    found = {}
+    with sk.use_backend("cuda-emulated"):
+        for kind in ("binary", "intensity", "logistic"):
+            label = sk.difference_label(*given, region, kind=kind, tolerance=1.1)
+            found[kind] = label[:, 0].numpy()
+    for i in range(2):
+        before, after = (images[i].double().numpy() for images in (levels, changed))
+        difference = np.abs(after - before).mean(0) * region[i, 0].numpy()
+        mask = ndimage.median_filter((difference > 1.1).astype(np.uint8), 5, mode="nearest")
+        middle = ndimage.median_filter(mask * difference, footprint=disk(5), mode="nearest")
+        logistic = mask / (1 + np.exp(-(middle - 15) / 6))
+        assert 0 < mask.sum() < mask.size
+        assert np.array_equal(found["binary"][i], mask)
+        np.testing.assert_allclose(found["intensity"][i], middle, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found["logistic"][i], logistic, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 15])
+@pytest.mark.parametrize("radius", [1, 5])
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 300), (90, 1), (40, 256), (41, 257)])
+def test_labels_at_the_borders_of_tiles_and_images(h: int, w: int, radius: int, size: int):
+    change = make_change(1, 1, h, w, seed=h + 1)
+    options: dict[str, Any] = {"radius": radius, "size": size, "tolerance": 40.0}
+    for kind in ("intensity", "factor"):
+        given = {**options, "kind": kind, "factor": torch.tensor([0.3])}
+        assert same_bits(*on_both(sk.difference_label, *change, **given))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, *HALVES_AND_FLOATS, torch.float64], ids=dtype_name)
+def test_labels_have_the_bits_of_the_cpu(dtype: torch.dtype):
+    before, after, region = make_change(4, 3, 43, 37, dtype)
+    if dtype.is_floating_point:
+        before[0, 0, 9, 9] = after[1, 1, 3, 4] = float("nan")
+        before[2, 0, 12, 12] = after[2, 0, 12, 12] = after[3, 1, 8, 8] = float("inf")
+        before[1, :, 20:30, 5:20] = after[1, :, 20:30, 5:20] + 2.0**-20  # subnormal halves too
+    after = after.to(memory_format=torch.channels_last)  # a layout of its own
+    for kind in ("binary", "intensity"):
+        found, expected = on_both(
+            sk.difference_label, before, after, region, kind=kind, tolerance=20.0
+        )
+        assert same_bits(found, expected)
+        assert expected.any()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "factor"])
+def test_a_sample_with_a_number_that_is_not_finite_has_no_label(kind: Any):
+    change = make_change(3, 1, 20, 30)
+    row = torch.tensor([1.0, float("nan"), float("inf")])
+    found, expected = on_both(
+        sk.difference_label, *change, kind=kind, steepness=row, factor=row, tolerance=20.0
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert found[0].any()
+    assert not found[1:].any()
+
+
+def test_labels_of_larger_disks_are_not_served():
+    change = make_change(1, 1, 8, 8)
+    with sk.use_backend("cuda-emulated"):
+        with pytest.raises(RuntimeError, match="a radius of at most 5, or none only"):
+            sk.difference_label(*change, radius=6)
+        assert sk.difference_label(*change, kind="binary", radius=6).shape == (1, 1, 8, 8)
+
+
+def test_labels_have_the_same_bits_in_any_order_of_threads_and_any_batch():
+    change = make_change(3, 3, 50, 44)
+    with sk.use_backend("cuda-emulated"):
+        expected = sk.difference_label(*change)
+        for order, seed in ORDERS:
+            emulation.set_order(order, seed)
+            assert same_bits(sk.difference_label(*change), expected)
+        for i in range(3):
+            alone = sk.difference_label(*(part[i : i + 1] for part in change))
+            assert same_bits(alone[0], expected[i])
