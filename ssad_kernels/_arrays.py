@@ -62,6 +62,11 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.as_subclass(Tensor) if is_tv else tensor
 
 
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor has values and an address, as one that is traced or compiled has not."""
+    return type(tensor) is Tensor and not torch.compiler.is_compiling()
+
+
 def _same(batch: Tensor) -> Tensor:
     return batch
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import _backend, reference
-from ssad_kernels._arrays import plain
+from ssad_kernels._arrays import has_memory, plain
 from ssad_kernels._errors import (
     check_device,
     check_dtype,
@@ -142,6 +142,8 @@ def _allocate_copy(target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 def unshared(target: Tensor, source: Tensor) -> Tensor:
     """The source, or a copy if it may lie in the memory of the target."""
+    if not (has_memory(target) and has_memory(source)):
+        return source.clone()
     (begin, end), (source_begin, source_end) = _storage(target), _storage(source)
     return source.clone() if begin < source_end and source_begin < end else source
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ssad_kernels._arrays import has_memory
 from ssad_kernels._status import Status, is_applied
 from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.blending import poisson_blend_
@@ -127,9 +128,9 @@ def apply_nsa(
     )
     before = images.clone() if is_written else images
     out = images if is_written else images.clone()
-    sources = before if bank is None else bank
-    if is_written:  # later patches are cut from the bank as it was, also if it lies in that memory
-        sources = unshared(out, sources)
+    sources = before
+    if bank is not None:  # later patches are cut from it as it was, also if it lies in that memory
+        sources = unshared(out, bank) if is_written else bank
     outcomes = {}
     for k in _numbers_in_use(patches):
         mask = None if shapes is None else shapes[:, k]
@@ -191,8 +192,7 @@ def _blend(
 def _numbers_in_use(patches: NsaParams) -> Iterable[int]:
     """The numbers of patches that a sample has: on a CPU, where to look is cheaper than to try."""
     apply = patches.apply
-    has_values = type(apply) is Tensor and not torch.compiler.is_compiling()  # a fake one has none
-    if apply.device.type != "cpu" or not has_values:
+    if apply.device.type != "cpu" or not has_memory(apply):
         return range(apply.shape[1])
     return [k for k, is_used in enumerate(apply.any(0).tolist()) if is_used]
 

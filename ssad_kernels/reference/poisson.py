@@ -25,7 +25,7 @@ def all_but_the_ring(planes: Tensor) -> Tensor:
     """The mask (1, 1, H, W) of every pixel but the outermost ones."""
     height, width = planes.shape[-2:]
     mask = planes.new_zeros((1, 1, height, width), dtype=torch.bool)
-    mask[..., 1 : height - 1, 1 : width - 1] = True
+    mask[..., 1 : height - 1, 1 : width - 1].fill_(True)
     return mask
 
 
