@@ -39,10 +39,12 @@ def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 
         before, after = images.narrow(dim, 1, pad), images.narrow(dim, side - 1 - pad, pad)
         images = torch.cat([before.flip(dim), images, after.flip(dim)], dim)
     windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view: (N, C, places, places, h, w)
-    places = torch.tensor(windows.shape[2:4], device=images.device)
     # A 32-bit number times the number of places stays below 2^53, so this is exact and uniform to
     # 2^-20.
-    top, left = (philox(keys, STREAMS["crop"], _WORDS)[:, :2] * places >> 32).unbind(1)
+    draws = philox(keys, STREAMS["crop"], _WORDS)[:, :2].unbind(1)
+    top, left = (
+        draw * places >> 32 for draw, places in zip(draws, windows.shape[2:4], strict=True)
+    )
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
@@ -68,7 +70,7 @@ def random_turn(images: torch.Tensor, keys: torch.Tensor, degrees: float) -> tor
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     places = (rows * width + columns).where(inside, 0).flatten(1)[:, None]
     turned = images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1))
-    return turned.view(images.shape).where(inside[:, None], torch.zeros((), dtype=images.dtype))
+    return turned.view(images.shape).where(inside[:, None], images.new_zeros(()))
 
 
 def random_flip(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
