@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from ssad_kernels._errors import wording
 
 Restore = Callable[[Tensor], Any]
+_Forward = TypeVar("_Forward", bound=Callable[..., Any])
 
 
 def as_batch(op: str, images: Any) -> tuple[Tensor, Restore, Restore]:
@@ -21,7 +24,8 @@ def as_batch(op: str, images: Any) -> tuple[Tensor, Restore, Restore]:
 
     Args:
         op: name for error messages.
-        images: tensor or tv_tensor (N, C, H, W) or (C, H, W), or NumPy array (H, W, C).
+        images: tensor or tv_tensor (N, C, H, W) or (C, H, W), NumPy array (H, W, C), or CuPy array
+            (H, W, C) or (N, C, H, W).
 
     Returns:
         The batch (N, C, H, W), sharing memory with ``images``; a function that gives an image batch
@@ -41,8 +45,16 @@ def as_batch(op: str, images: Any) -> tuple[Tensor, Restore, Restore]:
         # Views cost a tenth in NumPy of what they cost in torch.
         batch = torch.from_numpy(images.transpose(2, 0, 1)[np.newaxis])
         return batch, _to_numpy, _to_numpy
+    if is_cupy(images):
+        tensor = as_tensor(images)
+        if tensor.dim() == 3:
+            return tensor.permute(2, 0, 1)[None], _channels_last, _channels_last
+        if tensor.dim() != 4:
+            must = "have shape (H, W, C), grey ones too, or (N, C, H, W)"
+            raise ValueError(wording(op, "images", must, images.shape))
+        return tensor, _same, _same
     if not isinstance(images, Tensor):
-        must = "be a tensor or a NumPy array (PIL images: torchvision's v2.ToImage first)"
+        must = "be a tensor, or a NumPy or CuPy array (PIL images: torchvision's v2.ToImage first)"
         raise TypeError(wording(op, "images", must, type(images).__name__))
     if images.dim() not in (3, 4):
         must = "have shape (N, C, H, W) or (C, H, W)"
@@ -62,6 +74,43 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.as_subclass(Tensor) if is_tv else tensor
 
 
+def is_cupy(value: Any) -> bool:
+    """Whether this is an array of CuPy, which is loaded then."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def as_tensor(value: Any) -> Any:
+    """A CuPy array as a tensor that shares its memory; anything else unchanged."""
+    if not is_cupy(value):
+        return value
+    if min(value.strides, default=0) < 0:
+        value = value.copy()  # torch cannot hold it
+    return from_dlpack(value)
+
+
+def takes_cupy(forward: _Forward) -> _Forward:
+    """Let a transform of CuPy arrays run on CuPy's current stream, and return CuPy arrays."""
+
+    @functools.wraps(forward)
+    def run(self: Any, images: Any, *args: Any, **options: Any) -> Any:
+        if not is_cupy(images):
+            return forward(self, images, *args, **options)
+        cupy, gpu = sys.modules["cupy"], images.device.id
+        with torch.cuda.stream(_stream(cupy.cuda.get_current_stream(gpu).ptr, gpu)):
+            results = forward(self, images, *args, **options)
+            return tuple(cupy.from_dlpack(result) for result in results)
+
+    return cast(_Forward, run)
+
+
+def _stream(address: int, gpu: int) -> Any:
+    """A stream of CuPy's as one of torch's; CUDA has two addresses for its default stream."""
+    if address in (0, 1):
+        return torch.cuda.default_stream(gpu)
+    return torch.cuda.ExternalStream(address, device=gpu)
+
+
 def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor has values and an address, as one that is traced or compiled has not."""
     return type(tensor) is Tensor and not torch.compiler.is_compiling()
@@ -73,6 +122,10 @@ def _same(batch: Tensor) -> Tensor:
 
 def _first(batch: Tensor) -> Tensor:
     return batch.squeeze(0)
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    return batch[0].permute(1, 2, 0)
 
 
 def _to_numpy(batch: Tensor) -> Any:

@@ -276,7 +276,7 @@ def test_options_of_transforms(transform, option, value, must):
 
 
 TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti(), Scar()]
-KIND = "be a tensor or a NumPy array (PIL images: torchvision's v2.ToImage first)"
+KIND = "be a tensor, or a NumPy or CuPy array (PIL images: torchvision's v2.ToImage first)"
 
 
 def _who(transform: Any, is_metadata: bool) -> str:

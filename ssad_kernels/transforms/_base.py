@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssad_kernels._arrays import as_batch
+from ssad_kernels._arrays import as_batch, as_tensor, takes_cupy
 from ssad_kernels._errors import check_device, check_images, wording
 from ssad_kernels.cutpaste_law import CutPasteLaw
 from ssad_kernels.random import STREAMS, check_keys, random_keys
@@ -51,6 +51,7 @@ class KeyedTransform(nn.Module):
         """Draw and apply."""
         return self.apply_params(images, self.make_params(keys, images))
 
+    @takes_cupy
     def forward(self, images: Any, keys: Keys = None, *, params: Any = None) -> tuple[Any, ...]:
         """See the class."""
         batch, restore_images, restore_masks = as_batch(type(self).__name__, images)
@@ -68,6 +69,7 @@ class KeyedTransform(nn.Module):
         n, name = batch.shape[0], type(self).__name__
         if keys is None:
             return random_keys(n, device=batch.device)
+        keys = as_tensor(keys)
         if not isinstance(keys, Tensor):
             keys = torch.tensor(keys, dtype=torch.int64, device=batch.device)
         keys = keys.reshape(1, -1) if keys.dim() == 1 else keys

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssad_kernels._arrays import plain
+from ssad_kernels._arrays import as_tensor, is_cupy, plain
 from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
 from ssad_kernels.transforms._base import as_numbers
 
@@ -19,6 +19,8 @@ def mask_batch(op: str, masks: Any, images: Tensor) -> Tensor:
     batch = masks
     if isinstance(masks, np.ndarray):
         batch = torch.from_numpy(masks.transpose(2, 0, 1) if masks.ndim == 3 else masks)
+    elif is_cupy(masks):
+        batch = as_tensor(masks.transpose(2, 0, 1) if masks.ndim == 3 else masks)
     check_tensor(op, "masks", batch)
     batch = plain(batch[None] if batch.dim() == 3 else batch)
     check_dtype(op, "masks", batch, [torch.bool])

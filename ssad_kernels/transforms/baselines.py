@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssad_kernels._arrays import as_batch
+from ssad_kernels._arrays import as_batch, takes_cupy
 from ssad_kernels._errors import check_images, wording
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste
 from ssad_kernels.cutpaste_law import sample_cut_paste
@@ -230,6 +230,7 @@ class Rotation(nn.Module):
         ValueError: for images that are not square.
     """
 
+    @takes_cupy
     def forward(self, images: Any, keys: Keys = None) -> tuple[Any, Any]:
         """See the class."""
         del keys

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssad_kernels._arrays import as_batch
+from ssad_kernels._arrays import as_batch, takes_cupy
 from ssad_kernels._errors import wording
 from ssad_kernels._status import is_applied
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
@@ -98,9 +98,9 @@ class CutPaste(_LawTransform):
         ValueError: for an option out of range.
 
     Call: ``transform(images, keys=None, *, params=None) -> (images, masks[, status])``. Images are
-        tensors (N, C, H, W) or (C, H, W), tv_tensors, or NumPy arrays (H, W, C), C = 1...4; uint8,
-        or floats with white = 1. They come back in kind, with masks (N, 1, H, W), (1, H, W) or
-        (H, W, 1) bool. ``keys`` are rows from `make_keys`, one per image; without them the draws
+        tensors (N, C, H, W) or (C, H, W), tv_tensors, NumPy arrays (H, W, C), or CuPy arrays
+        (H, W, C) or (N, C, H, W), C = 1...4; uint8, or floats with white = 1. They come back in
+        kind, with masks (N, 1, H, W), (1, H, W) or (H, W, 1) bool. ``keys`` are rows from `make_keys`, one per image; without them the draws
         come from torch's generator. ``params`` replays what `make_params` gave. In a ``v2.Compose``
         pass tv_tensors, so that later transforms know image and mask; labels go beside it.
 
@@ -201,6 +201,7 @@ class CutPaste3Way(nn.Module):
         self.scar = scar if scar is not None else CutPasteScar()
         self.output = output
 
+    @takes_cupy
     def forward(self, images: Any, keys: Keys = None) -> tuple[Any, ...]:
         """See the class."""
         batch, restore, _ = as_batch(type(self).__name__, images)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssad_kernels._arrays import as_batch, plain
+from ssad_kernels._arrays import as_batch, as_tensor, plain, takes_cupy
 from ssad_kernels._errors import (
     check_dtype,
     check_images,
@@ -182,11 +182,13 @@ class NSA(KeyedTransform):
         self.return_status = check_flag(op, "return_status", return_status)
         self.bank = self.bank_masks = None
         if bank is not None:
+            bank = as_tensor(bank)
             check_tensor(op, "bank", bank)
             check_images(op, bank, argument="bank")
             self.bank = plain(bank)
             self.bank_masks = self._objects(self.bank)
 
+    @takes_cupy
     def forward(
         self,
         images: Any,
@@ -307,6 +309,7 @@ class NSA(KeyedTransform):
         if self.compat is not None:
             check_dtype(op, "images", images, [torch.uint8])
         masks = None if masks is None else mask_batch(op, masks, images)
+        bank, bank_masks = as_tensor(bank), as_tensor(bank_masks)
         if bank is None:
             bank = self.bank
         elif bank is not self.bank:
