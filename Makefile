@@ -14,7 +14,7 @@ PYTEST := $(ONE_THREAD) $(BIN)/pytest
 PARALLEL := -p no:benchmark --numprocesses auto --maxprocesses 4 --dist loadfile
 SOURCES := $(shell find csrc ssad_kernels python -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -path '*/templates/*' | sort)
 
-.PHONY: demo demo-full test lint bench gpu-resources stress wheel clean \
+.PHONY: demo demo-full test lint bench gpu gpu-resources stress wheel clean \
         lane-lint lane-suite lane-reference lane-triton lane-cpu-torch lane-sanitizers lane-qemu \
         lane-cuda-emulated lane-cuda-ops lane-nvcc lane-demo
 
@@ -110,6 +110,10 @@ bench: $(STAMPS)/installed $(STAMPS)/tools
 	-$(PYTEST) -q $(PARALLEL) tests --ignore=tests/models --junitxml=build/bench/tests.xml
 	$(PYTEST) -q benchmarks/bench_*.py --benchmark-json=build/bench/results.json
 	$(BIN)/python benchmarks/report.py build/bench/results.json --tests build/bench/tests.xml
+
+# Tests, compute-sanitizer and benchmarks on this machine's GPU; ends at once where there is none.
+gpu: $(STAMPS)/installed $(STAMPS)/tools
+	$(BIN)/python scripts/gpu_day.py
 
 # What the tests and the lane nvcc compare with.
 gpu-resources: $(STAMPS)/installed $(STAMPS)/tools

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures for all tests. SSAD_TEST_BACKEND names the backend to test, such as the reference."""
+"""Fixtures for all tests.
+
+SSAD_TEST_BACKEND names the backend to test, such as the reference; SSAD_TEST_DEVICE=cuda leaves out
+the CPU where a test takes every device, and wants a GPU.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +29,19 @@ sys.path.insert(0, str(Path(__file__).parent / "shared"))
 
 BACKEND = os.environ.get("SSAD_TEST_BACKEND", "auto")
 
+DEVICE = os.environ.get("SSAD_TEST_DEVICE", "")
+
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("stress", deadline=None, max_examples=5000, print_blob=True)
 settings.load_profile(os.environ.get("SSAD_HYPOTHESIS", "default"))
+
+
+def pytest_configure() -> None:
+    """Do not skip quietly what was asked for."""
+    if DEVICE not in ("", "cpu", "cuda"):
+        pytest.exit(f"SSAD_TEST_DEVICE must be cpu or cuda, got {DEVICE}", 2)
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        pytest.exit("SSAD_TEST_DEVICE is cuda, but torch finds no GPU", 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,10 +74,15 @@ def _fresh_state() -> Iterator[None]:
 @pytest.fixture(
     scope="session",
     params=[
-        "cpu",
+        pytest.param(
+            "cpu", marks=pytest.mark.skipif(DEVICE == "cuda", reason="the GPU is under test")
+        ),
         pytest.param(
             "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
+            marks=[
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
+                pytest.mark.skipif(DEVICE == "cpu", reason="the CPU is under test"),
+            ],
         ),
     ],
 )

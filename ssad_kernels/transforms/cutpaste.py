@@ -100,9 +100,10 @@ class CutPaste(_LawTransform):
     Call: ``transform(images, keys=None, *, params=None) -> (images, masks[, status])``. Images are
         tensors (N, C, H, W) or (C, H, W), tv_tensors, NumPy arrays (H, W, C), or CuPy arrays
         (H, W, C) or (N, C, H, W), C = 1...4; uint8, or floats with white = 1. They come back in
-        kind, with masks (N, 1, H, W), (1, H, W) or (H, W, 1) bool. ``keys`` are rows from `make_keys`, one per image; without them the draws
-        come from torch's generator. ``params`` replays what `make_params` gave. In a ``v2.Compose``
-        pass tv_tensors, so that later transforms know image and mask; labels go beside it.
+        kind, with masks (N, 1, H, W), (1, H, W) or (H, W, 1) bool. ``keys`` are rows from
+        `make_keys`, one per image; without them the draws come from torch's generator. ``params``
+        replays what `make_params` gave. In a ``v2.Compose`` pass tv_tensors, so that later
+        transforms know image and mask; labels go beside it.
 
     Gradient: none. Determinism: the same keys give the same result in any batch and worker.
     """
