@@ -137,10 +137,6 @@ LAUNCHES = {
     "filter_disks<6>": (256, 47296),
     "filter_disks<7>": (256, 49808),
     "label_tiles<0>": (256, 3888),
-    "label_tiles<1>": (256, 47392),
-    "label_tiles<2>": (256, 49968),
-    "label_tiles<3>": (256, 52576),
-    "label_tiles<4>": (256, 55216),
     "label_tiles<5>": (256, 57888),
 }
 

@@ -26,7 +26,7 @@ MEDIAN_DTYPES = (torch.bool, torch.int16, torch.int32, *IMAGE_DTYPES)
 _ELEMENTS = {**_backend.NATIVE_DTYPES, torch.bool: 5, torch.int16: 6, torch.int32: 7}
 _RADII = range(1, 8)
 _SIZES = range(1, 16, 2)
-_LARGEST_CUDA_RADIUS = 5  # of a label's disk, see csrc/cuda/filters.h
+_CUDA_LABEL_RADIUS = 5  # see csrc/cuda/filters.h
 
 
 def check_size(op: str, size: int) -> None:
@@ -191,7 +191,7 @@ def _cuda_label(before: Tensor, *args: Any) -> None:
 
 def _cuda_serves_label(*args: Any) -> bool:
     kind, radius = args[3], args[-1]
-    return kind in ("binary", "factor") or radius <= _LARGEST_CUDA_RADIUS
+    return kind in ("binary", "factor") or radius == _CUDA_LABEL_RADIUS
 
 
 def _triton_median(*args: Any) -> None:
@@ -239,9 +239,7 @@ difference_label = define_op(
     allocate=_allocate_label,
     cpu=_cpu_label,
     cuda=_cuda_label,
-    cuda_limits=Limits(
-        f"disks of a radius of at most {_LARGEST_CUDA_RADIUS}, or none", _cuda_serves_label
-    ),
+    cuda_limits=Limits(f"disks of radius {_CUDA_LABEL_RADIUS}, or none", _cuda_serves_label),
     triton=_triton_label,
     reference=reference.labels.difference_label,
 )

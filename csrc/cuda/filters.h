@@ -5,9 +5,9 @@
 
 namespace ssad::cuda {
 
-// The disks of which difference_label takes medians. Larger ones are not worth the time that nvcc
-// takes for them twice.
-constexpr int64_t kLargestLabelRadius = 5;
+// The disk of which difference_label takes medians, which is NSA's. Others are not worth the time
+// that nvcc takes for each of them.
+constexpr int64_t kLabelRadius = 5;
 
 // As ssad::median_filter, of anything but float64, and ssad::difference_label, in device memory,
 // where before and after may have strides of their own. They queue the work in the stream (a

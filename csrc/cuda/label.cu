@@ -284,15 +284,8 @@ const char* difference_label(const LabelProblem& problem, void* stream) {
   if (problem.kind == LabelKind::kBinary || problem.kind == LabelKind::kFactor) {
     return launch_tiles<0>(problem, blocks, stream);
   }
-  static_assert(kLargestLabelRadius == 5);
-  switch (problem.radius) {
-    case 1: return launch_tiles<1>(problem, blocks, stream);
-    case 2: return launch_tiles<2>(problem, blocks, stream);
-    case 3: return launch_tiles<3>(problem, blocks, stream);
-    case 4: return launch_tiles<4>(problem, blocks, stream);
-    case 5: return launch_tiles<5>(problem, blocks, stream);
-    default: return "a disk is larger than a block can take";
-  }
+  if (problem.radius != kLabelRadius) return "there is no kernel for a disk of that radius";
+  return launch_tiles<kLabelRadius>(problem, blocks, stream);
 }
 
 }  // namespace ssad::cuda
