@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // All that the kernels of this folder need to be told of the difference between nvcc, which
 // compiles them, and csrc/emulation, which runs them on a CPU in the tests: how a kernel is
-// launched, and how it gets at shared memory. A kernel has one array of dynamic shared memory, and
-// carves its arrays from it.
+// launched, and how it gets at global and shared memory. A kernel has one array of dynamic shared
+// memory, and carves its arrays from it.
 #pragma once
 
 #include <cstddef>
@@ -15,12 +15,17 @@
 #define SSAD_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define SSAD_UNROLL _Pragma("unroll")
 #define SSAD_NO_UNROLL _Pragma("unroll 1")
+#define SSAD_TURN(number)
 
 namespace ssad::cuda {
 
-// Points into shared memory. The emulation checks each access through it.
+// Points into shared memory. The emulation checks and counts each access through it.
 template <class T>
 using Shared = T*;
+
+// Points into global memory. The emulation counts each access through it.
+template <class T>
+using Global = T*;
 
 template <class T>
 __device__ Shared<T> shared_array(unsigned char* memory, int offset, int) {
@@ -55,11 +60,16 @@ const char* launch(void (*kernel)(Parameters...), int64_t blocks, int threads, s
   unsigned char* const name = ssad::emulation::Block::running().shared.begin()
 #define SSAD_UNROLL
 #define SSAD_NO_UNROLL
+// First thing in the body of a loop of which lanes may skip some turns: see LaunchTraffic.
+#define SSAD_TURN(number) const ssad::emulation::Turn ssad_turn(number)
 
 namespace ssad::cuda {
 
 template <class T>
 using Shared = emulation::SharedPointer<T>;
+
+template <class T>
+using Global = emulation::GlobalPointer<T>;
 
 template <class T>
 Shared<T> shared_array(unsigned char* memory, int offset, int count) {

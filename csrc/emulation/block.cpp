@@ -42,7 +42,8 @@ Block::Block(Extent grid_, Extent size_, size_t shared_bytes)
       shared_bytes_(shared_bytes),
       stacks_(count_),
       threads_(new Thread[count_]),
-      warps_((count_ + kWarp - 1) / kWarp) {}
+      warps_((count_ + kWarp - 1) / kWarp),
+      traffic_(static_cast<int>(warps_.size())) {}
 
 void Block::run(Index index_, const std::function<void()>& body) {
   index = index_;
@@ -58,7 +59,7 @@ void Block::run(Index index_, const std::function<void()>& body) {
   for (int i = 0; i < count_; ++i) {
     Thread& thread = threads_[i];
     thread.index = unrolled(i, size);
-    thread.barriers = thread.warp_barriers = 0;
+    thread.barriers = thread.warp_barriers = thread.turn = 0;
     thread.fiber.start(entry, stacks_[i], Stacks::bytes());
     wake(i);
   }
@@ -81,9 +82,7 @@ void Block::run(Index index_, const std::function<void()>& body) {
   for (int i = 0; i < count_; ++i) {
     counts.warp_barriers = std::max(counts.warp_barriers, threads_[i].warp_barriers);
   }
-  counts.shared_reads += shared.reads;
-  counts.shared_writes += shared.writes;
-  shared.reads = shared.writes = 0;
+  traffic_.finish_block();
   // The fibers of a faulty block are dropped where they are: kernels own nothing.
   if (!error_.empty()) throw Fault(error_);
 }
@@ -134,6 +133,13 @@ int Block::take_next() {
 
 Moment Block::now() const { return {current_, block_epoch_, warps_[current_ / kWarp].epoch}; }
 
+void Block::count(const Access& access) {
+  if (options.counts_traffic)
+    traffic_.add(current_ / kWarp, lane(), threads_[current_].turn, access);
+}
+
+void note_global(const Access& access) { Block::running().count(access); }
+
 void Block::barrier(int line, const char* file) {
   Thread& own = threads_[current_];
   if (own.barriers++ == options.omitted_barrier) {
@@ -164,6 +170,7 @@ void Block::release_barrier() {
   waiting_ = 0;
   ++block_epoch_;
   ++counts.barriers;
+  for (size_t warp = 0; warp < warps_.size(); ++warp) traffic_.meet(static_cast<int>(warp));
   for (int i = 0; i < count_; ++i) wake(i);
 }
 
@@ -200,6 +207,7 @@ void run_blocks(Extent grid, Extent size, size_t shared_bytes, const std::functi
   }
   Block block(grid, size, shared_bytes);
   for (const int64_t i : blocks) block.run(unrolled(i, grid), body);
+  block.finish_launch();
 }
 
 }  // namespace ssad::emulation

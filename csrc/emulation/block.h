@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "global_memory.h"
 #include "shared_memory.h"
 
 namespace ssad::emulation {
@@ -35,13 +36,14 @@ struct Options {
   // Leaves out that barrier of each block, or that __syncwarp of each warp, counted from 0, to see
   // whether it is missed.
   int64_t omitted_barrier = -1, omitted_warp_barrier = -1;
+  bool counts_traffic = false;  // see traffic.h; takes about as long as all the rest
 };
 
 // How the next launches run, and what they did. Plain globals: there is one launch at a time.
 extern Options options;
 
 struct Counts {
-  int64_t threads = 0, barriers = 0, collectives = 0, shared_reads = 0, shared_writes = 0;
+  int64_t threads = 0, barriers = 0, collectives = 0;
   int64_t warp_barriers = 0;  // of the warp that has most of them
   int omitted_line = 0;       // where the omitted barrier is
   const char* omitted_file = "";
@@ -69,6 +71,9 @@ class Block {
 
   // Runs all threads to their end; throws Fault.
   void run(Index index, const std::function<void()>& body);
+  void finish_launch() {
+    if (options.counts_traffic) traffic_.finish_launch();
+  }
 
   // For the running thread.
   static Block& running();
@@ -79,6 +84,8 @@ class Block {
   Index thread() const { return threads_[current_].index; }
   int lane() const { return current_ % kWarp; }
   Moment now() const;
+  void count(const Access& access);
+  int64_t& turn() { return threads_[current_].turn; }
   [[noreturn]] void fault(const std::string& what, int line = 0) const;
 
   const Extent grid, size;
@@ -92,7 +99,8 @@ class Block {
     Fiber fiber;
     Index index;
     State state = State::kReady;
-    int line = 0;  // where it waits
+    int line = 0;      // where it waits
+    int64_t turn = 0;  // see Turn
     int64_t barriers = 0, warp_barriers = 0;
     Collective collective;
     uint64_t values[kWarp];
@@ -126,10 +134,27 @@ class Block {
   std::vector<int> ready_;
   size_t first_ready_ = 0;
   std::vector<Warp> warps_;
+  LaunchTraffic traffic_;
   int64_t block_epoch_ = 0;
   int current_ = 0, returned_ = 0, waiting_ = 0;
   uint64_t random_ = 0;
   std::string error_;
+};
+
+// That the running thread is in the turn of a loop, of which loops around it have turns, too.
+class Turn {
+ public:
+  explicit Turn(int64_t number) : of_thread_(Block::running().turn()), around_(of_thread_) {
+    constexpr int64_t kMostTurns = 1 << 20;
+    of_thread_ = kMostTurns * around_ + number + 1;
+  }
+  ~Turn() { of_thread_ = around_; }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  int64_t& of_thread_;
+  const int64_t around_;
 };
 
 // Runs the blocks of a launch one after the other, in the same kind of order as the threads. Other

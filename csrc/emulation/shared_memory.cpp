@@ -38,7 +38,6 @@ size_t SharedMemory::index(const void* at) const {
 }
 
 void SharedMemory::on_read(const void* at, const Moment& now) {
-  ++reads;
   const size_t word = index(at);
   History& history = histories_[word];
   if (history.write.thread < 0) {
@@ -52,7 +51,6 @@ void SharedMemory::on_read(const void* at, const Moment& now) {
 }
 
 void SharedMemory::on_write(const void* at, const Moment& now) {
-  ++writes;
   const size_t word = index(at);
   History& history = histories_[word];
   if (history.write.is_unordered_with(now)) {
@@ -64,14 +62,15 @@ void SharedMemory::on_write(const void* at, const Moment& now) {
   history.write = now;
 }
 
-void note_read(const void* at) {
+void note_shared(const Access& access) {
   Block& block = Block::running();
-  block.shared.on_read(at, block.now());
-}
-
-void note_write(const void* at) {
-  Block& block = Block::running();
-  block.shared.on_write(at, block.now());
+  const auto* at = reinterpret_cast<const void*>(access.at);
+  if (access.kind == Kind::kSharedRead) {
+    block.shared.on_read(at, block.now());
+  } else {
+    block.shared.on_write(at, block.now());
+  }
+  block.count(access);
 }
 
 void report_index(ptrdiff_t index, ptrdiff_t count) {

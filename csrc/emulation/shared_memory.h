@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "traffic.h"
+
 namespace ssad::emulation {
 
 // When a thread did something: two threads' doings are in order if a barrier of the block lies
@@ -28,8 +30,6 @@ class SharedMemory {
   void on_read(const void* at, const Moment& now);
   void on_write(const void* at, const Moment& now);
 
-  int64_t reads = 0, writes = 0;
-
  private:
   struct History {
     Moment write, reads[2];
@@ -43,23 +43,22 @@ class SharedMemory {
 };
 
 // What a kernel sees: of the running block and thread.
-void note_read(const void* at);
-void note_write(const void* at);
+void note_shared(const Access& access);
 [[noreturn]] void report_index(ptrdiff_t index, ptrdiff_t count);
 
 template <class T>
 class SharedReference {
  public:
-  explicit SharedReference(T* at) : at_(at) {}
+  SharedReference(T* at, const Place& place) : at_(at), place_(place) {}
 
   operator T() const {
-    note_read(at_);
+    note(Kind::kSharedRead);
     T value;
     std::memcpy(&value, at_, sizeof(T));
     return value;
   }
   const SharedReference& operator=(const T& value) const {
-    note_write(at_);
+    note(Kind::kSharedWrite);
     std::memcpy(at_, &value, sizeof(T));
     return *this;
   }
@@ -69,7 +68,12 @@ class SharedReference {
   SharedReference(const SharedReference&) = default;
 
  private:
+  void note(Kind kind) const {
+    note_shared({kind, reinterpret_cast<uintptr_t>(at_), sizeof(T), alignof(T), place_});
+  }
+
   T* at_;
+  Place place_;
 };
 
 // Stands for T*; knows where the array ends.
@@ -79,10 +83,10 @@ class SharedPointer {
   SharedPointer() = default;
   SharedPointer(T* first, ptrdiff_t count) : first_(first), count_(count) {}
 
-  SharedReference<T> operator[](ptrdiff_t i) const {
-    const ptrdiff_t index = offset_ + i;
+  SharedReference<T> operator[](const Subscript& i) const {
+    const ptrdiff_t index = offset_ + i.value;
     if (index < 0 || index >= count_) report_index(index, count_);
-    return SharedReference<T>(first_ + index);
+    return {first_ + index, i.place};
   }
   SharedPointer operator+(ptrdiff_t i) const {
     SharedPointer moved = *this;

@@ -22,6 +22,7 @@ void Block::complete_collective(int warp, uint32_t mask) {
   }
   if (((group | w.returned) & mask) != mask) return;
   ++counts.collectives;
+  if ((group | w.returned) == kAllLanes) traffic_.meet(warp);
   w.waiting &= ~group;
   for (uint32_t rest = group; rest != 0; rest &= rest - 1) {
     const int lane = __builtin_ctz(rest);

@@ -229,41 +229,18 @@ void check_each_barrier() {
   CHECK(unnoticed * 5 <= barriers, "too many barriers are not missed");
 }
 
-// What a solve costs in shared memory, for docs/design/003-gpu-slice.md.
-void print_traffic() {
-  run_in(Order::kForward, 0);
-  Problem p = make_problem(0, 0, 1, 1, 64, 64, 1);
-  p.tol = 0.0;
-  counts = {};
-  p.max_iterations = 1;
-  solve_emulated(p);
-  const ssad::emulation::Counts one = counts;
-  counts = {};
-  p.max_iterations = 2;
-  solve_emulated(p);
-  const double points = 64.0 * 64.0;
-  std::printf("64 x 64, an iteration: %.1f shared reads and %.1f writes a point, %d barriers\n",
-              static_cast<double>(counts.shared_reads - one.shared_reads) / points,
-              static_cast<double>(counts.shared_writes - one.shared_writes) / points,
-              static_cast<int>(counts.barriers - one.barriers));
-  std::printf("64 x 64, the rest: %.1f shared reads and %.1f writes a point, %d barriers\n",
-              static_cast<double>(2 * one.shared_reads - counts.shared_reads) / points,
-              static_cast<double>(2 * one.shared_writes - counts.shared_writes) / points,
-              static_cast<int>(2 * one.barriers - counts.barriers));
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
   const int every = count > 1 ? std::atoi(arguments[1]) : 1;
   try {
     check_planted_faults();
+    check_planted_traffic();
     check_against_cpu(every < 1 ? 1 : every);
     check_other_solvers(every < 1 ? 1 : every);
     check_orders();
     check_bad_values();
     check_each_barrier();
-    print_traffic();
   } catch (const Fault& fault) {
     std::fprintf(stderr, "fault: %s\n", fault.what());
     return 1;

@@ -17,3 +17,6 @@
 
 // That the emulation finds what is planted in small kernels, and nothing in sound ones.
 void check_planted_faults();
+
+// That it counts what small kernels move.
+void check_planted_traffic();
