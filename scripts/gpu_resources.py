@@ -2,8 +2,8 @@
 """Write benchmarks/gpu_resources.md: what GPU kernels take, and how much memory they move.
 
 The text above the tables stays, and so does a part whose tool is missing. What compares:
-tests/test_triton_compile.py, tests/triton/test_triton_traffic.py, and the lane `nvcc`
-(scripts/native_checks.py).
+tests/test_triton_compile.py, tests/triton/test_triton_traffic.py,
+tests/cuda_emulated/test_cuda_traffic.py, and the lane `nvcc` (scripts/native_checks.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import native_checks
 import resource_table
-from resource_table import CUDA, HOME, TARGETS, TRAFFIC, TRITON, Needs
+from resource_table import CUDA, CUDA_TRAFFIC, HOME, TARGETS, TRAFFIC, TRITON, Needs
 
 
 def triton_section() -> str:
@@ -49,14 +50,29 @@ def traffic_section() -> str:
     """Count in a process of its own, where Triton is imported as an interpreter."""
     if importlib.util.find_spec("triton") is None:
         return _kept(TRAFFIC, "triton is not installed")
+    rows = _rows_by("triton_traffic.py", {"TRITON_INTERPRET": "1"})
+    return resource_table.section(TRAFFIC, "Triton's interpreter", rows)
+
+
+def cuda_traffic_section() -> str:
+    """Count with an extension of its own, whose CUDA kernels run on this processor."""
+    if platform.machine() != "x86_64":
+        return _kept(CUDA_TRAFFIC, "the emulation switches stacks in x86-64 assembly")
+    site = {"PYTHONPATH": str(native_checks.emulated_site())}
+    rows = _rows_by("cuda_traffic.py", {**site, "OMP_NUM_THREADS": "1"})
+    return resource_table.section(CUDA_TRAFFIC, "the emulation of csrc/emulation", rows)
+
+
+def _rows_by(script: str, environment: Mapping[str, str]) -> dict[str, list[str]]:
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("triton_traffic.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        [sys.executable, Path(__file__).with_name(script)],
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return resource_table.section(TRAFFIC, "Triton's interpreter", json.loads(done.stdout))
+    rows: dict[str, list[str]] = json.loads(done.stdout)
+    return rows
 
 
 def _kept(heading: str, reason: str) -> str:
@@ -68,4 +84,5 @@ def _kept(heading: str, reason: str) -> str:
 
 if __name__ == "__main__":
     head = HOME.read_text().partition("\n## ")[0]
-    HOME.write_text("\n".join([head, triton_section(), cuda_section(), traffic_section()]))
+    sections = [triton_section(), cuda_section(), traffic_section(), cuda_traffic_section()]
+    HOME.write_text("\n".join([head, *sections]))

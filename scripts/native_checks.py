@@ -84,8 +84,8 @@ def cuda_emulated() -> None:
         subprocess.run([folder / program, every], check=True)
 
 
-def cuda_ops() -> None:
-    """Test the operators with an extension whose CUDA kernels run on this processor."""
+def emulated_site() -> Path:
+    """Build an extension whose CUDA kernels run on this processor; the folder to import it from."""
     tools = ROOT / ".venv" / "bin"
     pybind11 = subprocess.run(
         [tools / "python", "-m", "pybind11", "--cmakedir"],
@@ -106,24 +106,30 @@ def cuda_ops() -> None:
         ROOT / "ssad_kernels", site / "ssad_kernels", ignore=shutil.ignore_patterns("*.so")
     )
     shutil.copy(next(folder.glob("_native.*.so")), site / "ssad_kernels")
+    return site
+
+
+def cuda_ops() -> None:
+    """Test the operators with an extension whose CUDA kernels run on this processor."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(site),  # before the installed package
+        "PYTHONPATH": str(emulated_site()),  # before the installed package
         "OMP_NUM_THREADS": "1",
         "SSAD_REQUIRE_NATIVE": "1",
     }
-    tests = [tools / "pytest", "-p", "no:benchmark", "tests/cuda_emulated"]
+    pytest = ROOT / ".venv" / "bin" / "pytest"
+    tests = [pytest, "-p", "no:benchmark", "tests/cuda_emulated"]
     subprocess.run(tests, cwd=ROOT, env=environment, check=True)
 
 
 # Threads and dynamic shared bytes of a block, which the launcher chooses and ptxas does not see:
 # kThreads and kBytes (of sweeps kFineBytes) of Layout<kSide> and SineLayout<kSide>.
 LAUNCHES = {
-    "solve_planes<64>": (256, 41592),
-    "solve_planes<32>": (64, 12592),
-    "sor_planes<32>": (64, 6616),
-    "jacobi_planes<64>": (256, 21720),
-    "jacobi_planes<32>": (64, 6616),
+    "solve_planes<64>": (256, 43840),
+    "solve_planes<32>": (64, 14528),
+    "sor_planes<32>": (64, 6464),
+    "jacobi_planes<64>": (256, 21568),
+    "jacobi_planes<32>": (64, 6464),
     "sine_planes<128>": (256, 65520),
     "sine_planes<64>": (256, 16368),
     "sine_planes<32>": (64, 4080),

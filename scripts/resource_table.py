@@ -24,6 +24,7 @@ _OF_THE_SYSTEM = 1024  # bytes of shared memory of each block
 _PARTITIONS, _REGISTER_UNIT, _SHARED_UNIT = 4, 256, 128
 
 TRITON, CUDA, TRAFFIC = "Triton kernels", "CUDA C++ kernels", "Traffic"
+CUDA_TRAFFIC = "Traffic of CUDA C++ kernels"
 _PER_TARGET = " / ".join(str(target) for target in TARGETS)
 _NEEDS = (
     "kernel",
@@ -44,6 +45,18 @@ COLUMNS = {
         "by program ÷",
         "by access ÷",
         "floor (model), µs per megapixel",
+    ),
+    CUDA_TRAFFIC: (
+        "op: case",
+        "launches",
+        "compulsory bytes",
+        "by block ÷",
+        "by access ÷",
+        "shared words per pixel and iteration",
+        "wavefronts per pixel and iteration",
+        "wavefronts per pixel",
+        "most ways",
+        "floors (model), µs per megapixel: memory / shared",
     ),
 }
 _MORE_IS_BETTER = ("blocks per SM", "occupancy")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The C++ extension. Private: pointers are not checked, each function has one caller.
 from collections.abc import Sequence
+from typing import Any
 
 cpu_level: str
 cuda_build: str
@@ -237,3 +238,15 @@ def upsample(
     threads: int,
     /,
 ) -> None: ...
+
+class _emulation:  # noqa: N801
+    """A submodule, where the kernels of csrc/cuda run on the CPU (SSAD_CUDA=EMULATED)."""
+
+    @staticmethod
+    def set_order(name: str, seed: int, /) -> None: ...
+    @staticmethod
+    def omit_barrier(index: int, is_of_warps: bool, /) -> None: ...
+    @staticmethod
+    def count_traffic() -> None: ...
+    @staticmethod
+    def take_counts() -> dict[str, Any]: ...

@@ -54,9 +54,9 @@ struct Largest {
   }
 };
 
-// Combines a value of every thread of the block. A tree within each warp, then the warps in turn:
-// the order is fixed, so every thread gets the same bits, and the same ones in every run. The
-// slots, one per warp, may be used again at once.
+// Combines a value of every thread of the block. A tree within each warp, then one of the warps,
+// which each warp climbs for itself: the order is fixed, so every thread gets the same bits, and
+// the same ones in every run. The slots, one per warp, may be used again at once.
 template <class T, class Combine>
 __device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
   const BlockGroup block;
@@ -66,13 +66,14 @@ __device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
   }
   if (lane_index() == 0) slots[warp_index()] = value;
   block.sync();
-  T all = slots[0];
-  for (int warp = 1; warp < warp_count(); ++warp) {
-    const T other = slots[warp];
-    all = combine(all, other);
-  }
+  const int lane = lane_index(), warps = warp_count();
+  T all = slots[lane < warps ? lane : 0];
   block.sync();
-  return all;
+  for (int distance = 1; distance < warps; distance *= 2) {
+    const T other = __shfl_down_sync(kWholeWarp, all, distance);
+    if (lane + distance < warps) all = combine(all, other);
+  }
+  return __shfl_sync(kWholeWarp, all, 0);
 }
 
 }  // namespace ssad::cuda

@@ -10,8 +10,7 @@ namespace ssad::cuda {
 // Half a sweep: solves for the points of one colour, given the other one.
 template <int kColour, class Points>
 __device__ void relax(const Points& points) {
-  points.template each<kColour>([&](const Point& point) {
-    const float sum = around<kColour>(points, point);
+  points.template each_around<kColour>([&](const Point& point, float sum) {
     const float f = points.template f<kColour>(point);
     points.u[point.at] = relaxed(f, sum, points.template inverse<kColour>(point));
   });
@@ -22,10 +21,9 @@ __device__ void relax(const Points& points) {
 // points' values, which are f times inverse and can be had again.
 template <class Points>
 __device__ void leave_residual(const Points& points) {
-  points.template each<kRed>([&](const Point& point) {
+  points.template each_around<kRed>([&](const Point& point, float sum) {
     const bool is_unknown = points.template inverse<kRed>(point) > 0.0f;
-    const float sum = around<kRed>(points, point) * points.border_factor(point);
-    points.u[point.at] = is_unknown ? sum : 0.0f;
+    points.u[point.at] = is_unknown ? sum * points.border_factor(point) : 0.0f;
   });
 }
 
@@ -120,7 +118,7 @@ __device__ inline void cycle_coarse(const Memory& m, int levels) {
   using OfBlock = CoarsePoints<BlockGroup>;
   using OfWarp = CoarsePoints<WarpGroup>;
   int level = 1;
-  while (level + 1 < levels && !fits_a_warp(m.grids[level])) {
+  while (level + 1 < levels && !fits_a_warp(unpacked(m.grids[level]))) {
     descend(block, OfBlock(m, level), OfBlock(m, level + 1));
     ++level;
   }

@@ -12,8 +12,9 @@ enum Colour { kRed = 0, kBlack = 1 };
 // A plane of unknowns by colour, like a chess board: row y holds its points x of each colour at
 // column x / 2; a point is red if x + y + first_row is even. So a half sweep of red-black smoothing
 // reads and writes neighbouring words. Around the rows there are zeros: a row above and below, and
-// one before each row, which is also the one after the row before; the last one is followed by one.
-// The same grid as on the CPU (see csrc/cpu/poisson_grid.h), without its padding to whole vectors.
+// at least one before each row, which is also the one after the row before; the last one is
+// followed by one. The same grid as on the CPU (see csrc/cpu/poisson_grid.h), but padded for the
+// banks of shared memory instead of for vectors.
 struct Grid {
   int h, w;
   int first_row;  // 1 in a grid of one row, so that its coarse points are red, too
@@ -47,6 +48,18 @@ struct Box {
   __device__ int pixel_x(int y_, int x_) const { return x + (is_turned ? y_ : x_); }
 };
 
+// Odd, since coarse points read every second row of the finer grid, which then start in different
+// banks; so no two lanes of a warp's third row or later meet those of its first.
+__host__ __device__ constexpr int stride_of(int w) { return ((w + 1) / 2 + 1) | 1; }
+
+// Half the banks away, so that a row of both colours, as coarse grids have them for the red points
+// of finer ones, is read without conflict.
+__host__ __device__ constexpr int colour_of(int h, int stride) {
+  constexpr int kBanks = 32, kHalf = 16;
+  const int words = (h + 2) * stride + 1;
+  return (words + kHalf - 1) / kBanks * kBanks + kHalf;
+}
+
 // A block for planes of at most kSide x kSide, sixteen pixels for each thread.
 template <int kSide>
 struct Layout {
@@ -57,14 +70,14 @@ struct Layout {
   static constexpr int kBlocks = 512 / kThreads;
   static constexpr int kMostLevels = 8;
 
-  static constexpr int plane_words(int side) { return 2 * ((side + 2) * ((side + 1) / 2 + 1) + 1); }
+  static constexpr int plane_words(int side) { return 2 * colour_of(side, stride_of(side)); }
   static constexpr int hierarchy_words(int side) {
     return plane_words(side) + (side > 1 ? hierarchy_words(side / 2) : 0);
   }
 
   // Of the finest grid.
-  static constexpr int kStride = kSide / 2 + 1;
-  static constexpr int kColour = (kSide + 2) * kStride + 1;
+  static constexpr int kStride = stride_of(kSide);
+  static constexpr int kColour = colour_of(kSide, kStride);
   static constexpr int kFine = plane_words(kSide);
   static constexpr int kCoarse = hierarchy_words(kSide / 2);
 
@@ -74,21 +87,20 @@ struct Layout {
   static constexpr int kSlots = kBits + 2 * kSide * int{sizeof(uint64_t)};
   static constexpr int kFloatSlots = kSlots + kMostWarps * int{sizeof(double)};
   static constexpr int kGrids = kFloatSlots + kMostWarps * int{sizeof(float)};
-  static constexpr int kBox = kGrids + kMostLevels * int{sizeof(Grid)};
+  static constexpr int kBox = kGrids + kMostLevels * int{sizeof(uint32_t)};
   static constexpr int kEdges = kBox + int{sizeof(Box)};
   static constexpr int kFineU = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
   static constexpr int kFineBytes = kFineU + kFine * int{sizeof(float)};  // without coarse grids
   static constexpr int kU = kFineBytes;
   static constexpr int kF = kU + kCoarse * int{sizeof(float)};
   static constexpr int kInverse = kF + kCoarse * int{sizeof(float)};
+  static_assert(kSide < 1 << 7 && kCoarse < 1 << 14);  // see packed()
   static constexpr int kBytes = kInverse + kCoarse * int{sizeof(float)};
 };
 
 __device__ inline Grid make_grid(int h, int w, int start, int bits, int natural) {
-  const int columns = (w + 1) / 2, stride = columns + 1;
-  int lanes = 0;
-  while ((1 << lanes) < columns) ++lanes;
-  return {h, w, h == 1 ? 1 : 0, stride, (h + 2) * stride + 1, lanes, start, bits, natural};
+  const int columns = (w + 1) / 2, stride = stride_of(w), lanes = 64 - __clzll(columns - 1);
+  return {h, w, h == 1 ? 1 : 0, stride, colour_of(h, stride), lanes, start, bits, natural};
 }
 
 // With the strides of the largest one, whatever its size: the compiler knows them.
@@ -98,6 +110,19 @@ __device__ Grid make_finest_grid(int h, int w, int natural) {
   g.stride = Layout<kSide>::kStride;
   g.colour = Layout<kSide>::kColour;
   return g;
+}
+
+// A grid in a word, since all threads fetch it again and again; but for its bits, which only
+// building the hierarchy needs.
+__device__ inline uint32_t packed(const Grid& g) {
+  return static_cast<uint32_t>(g.natural | g.h << 4 | g.w << 11 | g.start << 18);
+}
+
+__device__ inline Grid unpacked(uint32_t word) {
+  const auto field = [=](int first, int bits) {
+    return static_cast<int>(word >> first & ((1u << bits) - 1));
+  };
+  return make_grid(field(4, 7), field(11, 7), field(18, 14), 0, field(0, 4));
 }
 
 // Coarse point i lies on fine point 2 i + 1. A grid that is one row high is coarsened along it.
@@ -115,7 +140,7 @@ struct Memory {
   Shared<uint64_t> bits;    // the masks of all grids, a row each
   Shared<double> slots;
   Shared<float> float_slots;
-  Shared<Grid> grids;
+  Shared<uint32_t> grids;  // packed
   Shared<Box> box;
   Shared<uint32_t> edges;  // of the finest grid's points, see FinePoints
   Shared<float> fine;
@@ -130,7 +155,7 @@ __device__ Memory carve_finest(unsigned char* bytes) {
           shared_array<uint64_t>(bytes, L::kBits, 2 * kSide),
           shared_array<double>(bytes, L::kSlots, kMostWarps),
           shared_array<float>(bytes, L::kFloatSlots, kMostWarps),
-          shared_array<Grid>(bytes, L::kGrids, L::kMostLevels),
+          shared_array<uint32_t>(bytes, L::kGrids, L::kMostLevels),
           shared_array<Box>(bytes, L::kBox, 1),
           shared_array<uint32_t>(bytes, L::kEdges, 2 * L::kThreads),
           shared_array<float>(bytes, L::kFineU, L::kFine),

@@ -80,7 +80,7 @@ __device__ void find_box(const Memory& m, int h, int w, int natural) {
 
 // Reads a sample's mask and finds its box. Ends with a barrier.
 template <int kSide>
-__device__ Box read_mask(const Memory& m, const bool* mask, int h, int w, int natural) {
+__device__ Box read_mask(const Memory& m, Global<const bool> mask, int h, int w, int natural) {
   const BlockGroup block;
   fill_rows(h, w, [=](int y, int x) { return mask[y * w + x]; }, m.pixels);
   block.sync();
@@ -115,6 +115,7 @@ __device__ inline float coarse_leak(const Memory& m, const Grid& g, bool is_fine
   float sum = 0.0f;
   for (int dy = -reach; dy <= reach; ++dy) {
     for (int dx = -1; dx <= 1; ++dx) {
+      SSAD_TURN(3 * dy + dx + 4);
       const int near_y = fine_y + dy, near_x = fine_x + dx;
       if (near_y >= g.h || near_x >= g.w) continue;
       const float weight = (dy == 0 ? 1.0f : 0.5f) * (dx == 0 ? 1.0f : 0.5f);
@@ -151,7 +152,7 @@ __device__ Grid build_finest_grid(const Memory& m, const Box& box) {
     return (row >> box.pixel_x(y, x) & 1) != 0;
   };
   fill_rows(box.h, box.w, is_set, m.bits);
-  if (block.rank() == 0) m.grids[0] = fine;
+  if (block.rank() == 0) m.grids[0] = packed(fine);
   block.sync();
   return fine;
 }
@@ -176,15 +177,18 @@ __device__ int build_hierarchy(const Memory& m, const Box& box) {
     for (int y = 0; y < coarse.h; ++y) any |= m.bits[coarse.bits + y];
     if (any == 0) break;
     if (fine.h == 1) across *= 4.0f;
-    for (int i = block.rank(); i < coarse.h * coarse.w; i += block.size()) {
-      const int y = i / coarse.w, x = i % coarse.w;
+    const int log_width = coarse.lanes + 1;  // of both colours
+    for (int i = block.rank(); i < coarse.h << log_width; i += block.size()) {
+      SSAD_TURN(i - block.rank());
+      const int y = i >> log_width, x = i & ((1 << log_width) - 1);
+      if (x >= coarse.w) continue;
       const int at = coarse.start + coarse.index(y, x);
       const float leak = coarse_leak(m, fine, is_finest, y, x);
       m.f[at] = leak;
       m.inverse[at] =
           is_unknown(m, coarse, y, x) ? coarse_inverse(coarse, y, x, across, leak) : 0.0f;
     }
-    if (block.rank() == 0) m.grids[levels] = coarse;
+    if (block.rank() == 0) m.grids[levels] = packed(coarse);
     fine = coarse;  // its leaks are read after the next barrier only
     ++levels;
   }

@@ -9,9 +9,8 @@ namespace ssad::cuda {
 
 // One channel of a sample.
 struct Plane {
-  const float* rhs;
-  const float* boundary;
-  float* solution;
+  Global<const float> rhs, boundary;
+  Global<float> solution;
   int64_t boundary_row;
   int h, w;
 
@@ -41,9 +40,12 @@ __device__ inline int scale_exponent(float largest) {
 // By one thread.
 __device__ inline void report(const PoissonPlanes& planes, int64_t index, Status status,
                               int iterations, float residual) {
-  planes.status[index] = status;
-  planes.iterations[index] = iterations;
-  planes.residual[index] = residual;
+  const Global<int8_t> statuses = planes.status;
+  const Global<int32_t> counts = planes.iterations;
+  const Global<float> residuals = planes.residual;
+  statuses[index] = status;
+  counts[index] = iterations;
+  residuals[index] = residual;
 }
 
 // The finest grid's points with the plane's pixels.
@@ -58,14 +60,15 @@ struct Domain {
   // lies beyond a natural side is not looked at.
   template <class Act>
   __device__ void each_edge(const Point& point, Act act) const {
-    const auto look = [&](int y, int x) {
+    const auto look = [&](int side, int y, int x) {
+      SSAD_TURN(side);
       if (is_free(memory, grid, y, x)) return;
       act(plane.boundary_at(box.pixel_y(y, x), box.pixel_x(y, x)));
     };
-    look(point.y - 1, point.x);
-    look(point.y + 1, point.x);
-    look(point.y, point.x - 1);
-    look(point.y, point.x + 1);
+    look(kTop, point.y - 1, point.x);
+    look(kBottom, point.y + 1, point.x);
+    look(kLeft, point.y, point.x - 1);
+    look(kRight, point.y, point.x + 1);
   }
 
   // b at an unknown, of the equation for u - offset.
@@ -104,6 +107,7 @@ template <class Value>
 __device__ void store(const Memory& m, const Box& box, const Plane& plane, Value value) {
   const BlockGroup block;
   for (int i = block.rank(); i < plane.h * plane.w; i += block.size()) {
+    SSAD_TURN(i - block.rank());
     const int y = i / plane.w, x = i % plane.w;
     const uint64_t row = m.pixels[y];
     if ((row >> x & 1) == 0) {

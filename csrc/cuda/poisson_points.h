@@ -75,39 +75,51 @@ __device__ inline float largest_of(const Vector& vector) {
   return most;
 }
 
-// The finest grid. A thread owns a column of each colour, every kRowStep-th row; a warp's threads
-// lie side by side. So what only its owner needs, as the right-hand side, stays in registers; but
-// the numbers of edges, four bits each, are fetched anew after each barrier, lest the compiler
-// keeps an unpacked copy in registers.
+// The finest grid. A thread owns a strip of each colour, kSlots rows of a column; a warp's threads
+// lie side by side. So what only its owner needs, as the right-hand side, stays in registers, and
+// a neighbour above or below is read once for the strip; but the numbers of edges, four bits each,
+// are fetched anew after each barrier, lest the compiler keeps an unpacked copy in registers.
 template <int kSide>
 struct FinePoints {
   static constexpr int kColumns = kSide / 2;
   static constexpr int kThreads = Layout<kSide>::kThreads;
-  static constexpr int kRowStep = kThreads / kColumns;
-  static_assert(kRowStep * Vector::kSlots == kSide && kRowStep % 2 == 0);
+  static constexpr int kRows = Vector::kSlots;
+  static constexpr int kStrips = kSide / kRows, kStripsOfWarp = kWarp / kColumns;
+  static_assert(kThreads / kColumns == kStrips && kRows % 2 == 0);
 
   Grid grid;
   Shared<float> u;
   Shared<uint32_t> edges;  // a word per colour and thread
   Vector right_hand_side;
 
-  __device__ FinePoints(const Memory& m) : grid(m.grids[0]), u(m.fine), edges(m.edges) {}
+  __device__ FinePoints(const Memory& m) : u(m.fine), edges(m.edges) {
+    const Grid packed = unpacked(m.grids[0]);
+    grid = make_finest_grid<kSide>(packed.h, packed.w, packed.natural);
+  }
 
   __device__ static constexpr int stride() { return Layout<kSide>::kStride; }
   __device__ static constexpr int to_black() { return Layout<kSide>::kColour; }
   __device__ static int column() { return static_cast<int>(threadIdx.x) % kColumns; }
-  __device__ static int row() { return static_cast<int>(threadIdx.x) / kColumns; }
+  // Of the first point. The strips of a warp are as far apart as they can, in different banks.
+  __device__ static int row() {
+    const int i = static_cast<int>(threadIdx.x) / kColumns;
+    return (i % kStripsOfWarp * (kStrips / kStripsOfWarp) + i / kStripsOfWarp) * kRows;
+  }
 
   __device__ Point first_point(int colour) const {
-    const int odd = grid.parity(row()) ^ colour;  // the same in all rows, since kRowStep is even
+    const int odd = grid.parity(row()) ^ colour;
     const int at = (row() + 1) * stride() + 1 + column() + (colour == kRed ? 0 : to_black());
     return {at, row(), 2 * column() + odd, odd != 0 ? 1 : -1, 0, kNotUnknown};
   }
 
-  __device__ Point point_after(const Point& first, int slots, uint32_t packed) const {
-    const int rows = slots * kRowStep;
-    return {first.at + rows * stride(), first.y + rows, first.x, first.shift, slots,
-            packed >> 4 * slots & 15u};
+  __device__ Point point_after(const Point& first, int rows, uint32_t packed) const {
+    const int shift = rows % 2 == 0 ? first.shift : -first.shift;
+    return {first.at + rows * stride(),
+            first.y + rows,
+            rows % 2 == 0 ? first.x : first.x - first.shift,
+            shift,
+            rows,
+            packed >> 4 * rows & 15u};
   }
 
   __device__ uint32_t packed_edges(int colour) const {
@@ -115,17 +127,50 @@ struct FinePoints {
     return packed;
   }
 
-  // All points of a colour.
+  // The unknowns of a colour. Elsewhere the plane keeps its zeros.
   template <int kColour, class Act>
   __device__ void each(Act act) const {
     const uint32_t packed = packed_edges(kColour);
     const Point first = first_point(kColour);
-    const int end = first.x < grid.w ? grid.h : 0;
     SSAD_UNROLL
-    for (int i = 0; i < Vector::kSlots; ++i) {
+    for (int i = 0; i < kRows; ++i) {
+      SSAD_TURN(2 * i + kColour);
       const Point point = point_after(first, i, packed);
-      if (point.y < end) act(point);
+      if (point.edges != kNotUnknown) act(point);
     }
+  }
+
+  // The unknowns of a colour with the sums of their neighbours, which all have the other one;
+  // in_strip(at, i) is the one in row i of the thread's own column.
+  template <int kColour, class InStrip, class Act>
+  __device__ void each_around(InStrip in_strip, Act act) const {
+    const uint32_t packed = packed_edges(kColour);
+    if (packed == 0) return;
+    const Point first = first_point(kColour);
+    const int at = first.at + (kColour == kRed ? to_black() : -to_black());
+    float above = u[at - stride()], beside = in_strip(at, 0);
+    SSAD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      SSAD_TURN(2 * i + kColour);
+      const Point point = point_after(first, i, packed);
+      const float further = u[at + i * stride() + point.shift];
+      const float below = i + 1 < kRows ? in_strip(at, i + 1) : u[at + kRows * stride()];
+      if (point.edges != kNotUnknown) act(point, neighbour_sum(beside, further, above, below));
+      above = beside;
+      beside = below;
+    }
+  }
+
+  template <int kColour, class Act>
+  __device__ void each_around(Act act) const {
+    each_around<kColour>([&](int at, int i) -> float { return u[at + i * stride()]; }, act);
+  }
+
+  // With the vector in the shared plane, which is `own` of all threads.
+  template <int kColour, class Act>
+  __device__ void each_around(const Vector& own, Act act) const {
+    constexpr int kOther = kColour == kRed ? kBlack : kRed;
+    each_around<kColour>([&](int, int i) { return own.of[kOther][i]; }, act);
   }
 
   // The unknowns of both colours, in a loop: for what is long, done only once or twice, and does
@@ -133,10 +178,11 @@ struct FinePoints {
   template <class Act>
   __device__ void each_unknown(const Memory& m, Act act) const {
     for (int colour = 0; colour < 2; ++colour) {
+      SSAD_TURN(colour);
       const Point first = first_point(colour);
-      const int end = first.x < grid.w ? grid.h : 0;
       SSAD_NO_UNROLL
-      for (int i = 0; first.y + i * kRowStep < end; ++i) {
+      for (int i = 0; i < kRows; ++i) {
+        SSAD_TURN(i);
         const Point point = point_after(first, i, 0);
         if (is_unknown(m, grid, point.y, point.x)) act(colour, point);
       }
@@ -184,7 +230,7 @@ struct CoarsePoints {
   Grid grid;
   Shared<float> u, right_hand_side, inverses;
 
-  __device__ CoarsePoints(const Memory& m, int level) : grid(m.grids[level]) {
+  __device__ CoarsePoints(const Memory& m, int level) : grid(unpacked(m.grids[level])) {
     u = m.u + grid.start;
     right_hand_side = m.f + grid.start;
     inverses = m.inverse + grid.start;
@@ -201,6 +247,7 @@ struct CoarsePoints {
   __device__ void each(Act act) const {
     const int columns = 1 << grid.lanes;
     for (int i = group.rank(); i < grid.h << grid.lanes; i += group.size()) {
+      SSAD_TURN(2 * (i - group.rank()) + kColour);
       const int y = i >> grid.lanes, column = i & (columns - 1);
       const int odd = grid.parity(y) ^ kColour;
       const int x = 2 * column + odd;
@@ -208,6 +255,11 @@ struct CoarsePoints {
       const int at = grid.row(y) + column + (kColour == kRed ? 0 : grid.colour);
       act(Point{at, y, x, odd != 0 ? 1 : -1, 0, kNotUnknown});
     }
+  }
+
+  template <int kColour, class Act>
+  __device__ void each_around(Act act) const {
+    each<kColour>([&](const Point& point) { act(point, around<kColour>(*this, point)); });
   }
 
   template <int kColour>

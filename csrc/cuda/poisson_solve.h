@@ -46,8 +46,7 @@ __device__ void share(const FinePoints<kSide>& points, const Vector& from) {
 template <int kColour, int kSide>
 __device__ void apply_laplacian_to_colour(const FinePoints<kSide>& points, const Vector& own,
                                           Vector* to) {
-  points.template each<kColour>([&](const Point& p) {
-    const float sum = around<kColour>(points, p);
+  points.template each_around<kColour>(own, [&](const Point& p, float sum) {
     const float degree = p.edges == kNoEdges ? 0.0f : static_cast<float>(p.edges);
     to->of[kColour][p.slot] = laplacian(degree, own.of[kColour][p.slot], sum);
   });
@@ -134,8 +133,9 @@ __device__ void for_the_plane(const Memory& m, const PoissonPlanes& planes, Solv
   const BlockGroup block;
   const int64_t index = blockIdx.x, sample = index / planes.c;
   const Plane plane = plane_of(planes, index);
-  const bool* mask = planes.mask + sample * planes.h * planes.w;
-  const Box box = read_mask<kSide>(m, mask, plane.h, plane.w, planes.natural[sample]);
+  const Global<const bool> mask = planes.mask + sample * planes.h * planes.w;
+  const Global<const uint8_t> natural = planes.natural;
+  const Box box = read_mask<kSide>(m, mask, plane.h, plane.w, natural[sample]);
   if (box.unknowns > 0) return solve(box, plane, index);
   store(m, box, plane, [](int, int) { return 0.0f; });
   if (block.rank() == 0) report(planes, index, kApplied, 0, 0.0f);

@@ -67,8 +67,7 @@ struct Stop {
 // Half a sweep; raises `most` to its largest change.
 template <int kColour, int kSide>
 __device__ void over_relax(const FinePoints<kSide>& points, float omega, Vector* x, float* most) {
-  points.template each<kColour>([&](const Point& p) {
-    const float sum = around<kColour>(points, p);
+  points.template each_around<kColour>([&](const Point& p, float sum) {
     const float f = points.template f<kColour>(p);
     const float before = x->of[kColour][p.slot];
     const float change = omega * (relaxed(f, sum, points.template inverse<kColour>(p)) - before);
@@ -100,8 +99,7 @@ struct OverRelaxation {
 template <int kColour, int kSide>
 __device__ void jacobi_steps(const FinePoints<kSide>& points, const Vector& x, Vector* steps) {
   constexpr auto kDamping = 0.8f;
-  points.template each<kColour>([&](const Point& p) {
-    const float sum = around<kColour>(points, p);
+  points.template each_around<kColour>(x, [&](const Point& p, float sum) {
     const float degree = p.edges == kNoEdges ? 0.0f : static_cast<float>(p.edges);
     const float residual =
         points.template f<kColour>(p) - laplacian(degree, x.of[kColour][p.slot], sum);
