@@ -98,7 +98,7 @@ lane-cuda-emulated:
 lane-cuda-ops: $(STAMPS)/installed $(STAMPS)/tools
 	$(PYTHON) scripts/native_checks.py cuda-ops
 
-lane-nvcc:
+lane-nvcc: $(STAMPS)/installed
 	$(PYTHON) scripts/native_checks.py nvcc
 
 lane-demo: $(STAMPS)/installed

@@ -20,11 +20,11 @@ LANES = {
     "qemu": "baseline instruction set on an emulated processor without AVX",
     "cuda-emulated": "CUDA kernels run on this processor, threads in any order, against the CPU's",
     "cuda-ops": "operators whose CUDA kernels run on this processor, against the CPU's",
-    "nvcc": "CUDA kernels compiled for sm_75 to 120; no spills, needs as in the table",
+    "nvcc": "CUDA kernels in the wheel, for sm_75 to 120; no spills, needs as in the table",
     "demo": "end to end at a reduced size",
 }
 # Of C++ alone, so they run beside the others, which begin by waiting for downloads.
-BESIDE = ("sanitizers", "cuda-emulated", "nvcc")
+BESIDE = ("sanitizers", "cuda-emulated")
 LAST = 30  # lines of a failed lane, printed again at the end
 FREE = 12  # GB of disk for a clean clone: two environments with torch, builds, what tests write
 
