@@ -37,7 +37,6 @@ def _no_warnings() -> Iterator[None]:
     ("name", "overrides"),
     [
         ("cutpaste", ("size=32", "head=[8]")),
-        ("cutpaste-patch", ("size=40", "crop=32", "window=32", "head=[8]")),
         ("nsa", (*SMALL, "patches=1")),
         ("fpi", SMALL),
     ],
