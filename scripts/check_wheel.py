@@ -16,6 +16,7 @@ with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         sys.exit(f"{wheel.name}: expected one extension, found {extensions}")
     for wanted in (
         "ssad_kernels/py.typed",
+        "ssad_kernels/triton/poisson.py",
         "ssad_models/cli.py",
         "ssad_models/cutpaste/paper.yaml",
         "ssad_models/nsa/paper.yaml",
