@@ -54,7 +54,8 @@ Sines sines_of(int64_t side) {
 
 // The matrix and below it, as one row more, the eigenvalues.
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads) sine_tables(Sines sines, float* table) {
+__global__ void __launch_bounds__(kThreads) sine_tables(Sines sines, float* to) {
+  const Global<float> table = to;
   const int n = sines.n, period = 2 * (n + 1);
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
     const int row = static_cast<int>(blockIdx.x);
@@ -146,7 +147,7 @@ enum class Along { kRows, kColumns };
 
 // The product of the plane's rows, or columns, with a symmetric matrix.
 template <Along kAlong, int kSide>
-__device__ void multiply(const SineMemory& m, const float* matrix, int h, int w,
+__device__ void multiply(const SineMemory& m, Global<const float> matrix, int h, int w,
                          Tile<kSide>* sums) {
   using L = SineLayout<kSide>;
   const BlockGroup block;
@@ -201,8 +202,8 @@ __device__ void replace(const SineMemory& m, int h, int w, Tile<kSide>* sums) {
 
 // Turns b in shared memory into e.
 template <int kSide>
-__device__ void solve(const SineMemory& m, const float* of_columns, const float* of_rows, int h,
-                      int w) {
+__device__ void solve(const SineMemory& m, Global<const float> of_columns,
+                      Global<const float> of_rows, int h, int w) {
   Tile<kSide> sums;
   multiply<Along::kRows>(m, of_rows, h, w, &sums);
   replace(m, h, w, &sums);
@@ -280,8 +281,8 @@ __global__ void __launch_bounds__(SineLayout<kSide>::kThreads, SineLayout<kSide>
   const float scale = ldexpf(1.0f, -exponent), unscale = ldexpf(1.0f, exponent);
   each_inside(h, w,
               [&](int y, int x) { m.plane[L::index(y, x)] = m.plane[L::index(y, x)] * scale; });
-  const float* of_columns = planes.tables;
-  const float* of_rows = planes.h == planes.w ? of_columns : of_columns + h * (h + 1);
+  const Global<const float> of_columns = planes.tables;
+  const Global<const float> of_rows = of_columns + (h == w ? 0 : h * (h + 1));
   solve<kSide>(m, of_columns, of_rows, h, w);
   block.sync();
   most =
