@@ -31,10 +31,11 @@ __device__ inline uint32_t float_of_key(int32_t key, uint32_t sign, uint32_t nan
 }
 
 __device__ inline int32_t load_key(const void* data, int64_t at, Element element) {
-  const auto* words = static_cast<const uint32_t*>(data);
-  const auto* halves = static_cast<const uint16_t*>(data);
+  const Global<const uint32_t> words = static_cast<const uint32_t*>(data);
+  const Global<const uint16_t> halves = static_cast<const uint16_t*>(data);
+  const Global<const uint8_t> bytes = static_cast<const uint8_t*>(data);
   switch (element) {
-    case Element::kUInt8: return static_cast<const uint8_t*>(data)[at];
+    case Element::kUInt8: return bytes[at];
     case Element::kInt16: return static_cast<int16_t>(halves[at]);
     case Element::kFloat16: return key_of_float(halves[at], 0x8000u, 0x7C00u);
     case Element::kBFloat16: return key_of_float(halves[at], 0x8000u, 0x7F80u);
@@ -44,11 +45,12 @@ __device__ inline int32_t load_key(const void* data, int64_t at, Element element
 }
 
 __device__ inline void store_key(int32_t key, void* data, int64_t at, Element element) {
-  auto* words = static_cast<uint32_t*>(data);
-  auto* halves = static_cast<uint16_t*>(data);
+  const Global<uint32_t> words = static_cast<uint32_t*>(data);
+  const Global<uint16_t> halves = static_cast<uint16_t*>(data);
+  const Global<uint8_t> bytes = static_cast<uint8_t*>(data);
   const auto half = [&](uint32_t bits) { halves[at] = static_cast<uint16_t>(bits); };
   switch (element) {
-    case Element::kUInt8: static_cast<uint8_t*>(data)[at] = static_cast<uint8_t>(key); break;
+    case Element::kUInt8: bytes[at] = static_cast<uint8_t>(key); break;
     case Element::kInt16: half(static_cast<uint32_t>(key)); break;
     case Element::kFloat16: half(float_of_key(key, 0x8000u, 0x7E00u)); break;
     case Element::kBFloat16: half(float_of_key(key, 0x8000u, 0x7FC0u)); break;
@@ -58,18 +60,22 @@ __device__ inline void store_key(int32_t key, void* data, int64_t at, Element el
 }
 
 // Bits as they are.
+template <class T>
+__device__ void copy_as(const void* from, int64_t at, void* to, int64_t there) {
+  const Global<const T> source = static_cast<const T*>(from);
+  const Global<T> target = static_cast<T*>(to);
+  const T element = source[at];
+  target[there] = element;
+}
+
 __device__ inline void copy_element(const void* from, int64_t at, void* to, int64_t there,
                                     Element element) {
   switch (element) {
-    case Element::kUInt8:
-      static_cast<uint8_t*>(to)[there] = static_cast<const uint8_t*>(from)[at];
-      break;
+    case Element::kUInt8: copy_as<uint8_t>(from, at, to, there); break;
     case Element::kInt16:
     case Element::kFloat16:
-    case Element::kBFloat16:
-      static_cast<uint16_t*>(to)[there] = static_cast<const uint16_t*>(from)[at];
-      break;
-    default: static_cast<uint32_t*>(to)[there] = static_cast<const uint32_t*>(from)[at];
+    case Element::kBFloat16: copy_as<uint16_t>(from, at, to, there); break;
+    default: copy_as<uint32_t>(from, at, to, there);
   }
 }
 

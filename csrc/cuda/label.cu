@@ -72,11 +72,13 @@ struct Pixel {
 
 template <class Stored>
 __device__ auto sum_of_differences(const LabelProblem& problem, const Pixel& pixel) {
-  const auto* before = static_cast<const Stored*>(problem.before.data) + pixel.before;
-  const auto* after = static_cast<const Stored*>(problem.after.data) + pixel.after;
+  const Global<const Stored> before =
+      static_cast<const Stored*>(problem.before.data) + pixel.before;
+  const Global<const Stored> after = static_cast<const Stored*>(problem.after.data) + pixel.after;
   const auto size = [&](int64_t c) {
-    const auto x = widened(before[c * problem.before.stride_c]);
-    const auto y = widened(after[c * problem.after.stride_c]);
+    const Stored own = before[c * problem.before.stride_c];
+    const Stored other = after[c * problem.after.stride_c];
+    const auto x = widened(own), y = widened(other);
     return x > y ? x - y : y - x;
   };
   auto sum = size(0);
@@ -156,7 +158,8 @@ template <int kRadius>
 __device__ bool load(const LabelProblem& problem, const Tile& tile, const Memory<kRadius>& m) {
   const ImageView &before = problem.before, &after = problem.after, &region = problem.region;
   const int64_t n = tile.plane;
-  const auto* inside = static_cast<const uint8_t*>(region.data) + n * region.stride_n;
+  const Global<const uint8_t> inside =
+      static_cast<const uint8_t*>(region.data) + n * region.stride_n;
   bool found = false;
   each_pixel(tile, m.changes.halo, [&](int y, int x, bool is_inside) {
     Change change = {false, 0};
@@ -200,7 +203,7 @@ template <int kRadius>
 __device__ void store_levels(const LabelProblem& problem, const Windows& windows,
                              const Parameters& parameters, const Tile& tile,
                              const Memory<kRadius>& m) {
-  float* out = problem.out + int64_t{tile.plane} * tile.h * tile.w;
+  const Global<float> out = problem.out + int64_t{tile.plane} * tile.h * tile.w;
   const bool is_logistic = problem.kind == LabelKind::kLogistic;
   const int words = (tile.columns + kWarp - 1) / kWarp;
   for (int i = warp_index(); i < (tile.rows + 1) / 2 * words; i += warp_count()) {
@@ -245,7 +248,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     const int32_t found = load<kRadius>(problem, tile, m) ? 1 : 0;
     is_labelled = block_reduce(found, Largest(), m.slots) != 0;
   }
-  float* out = problem.out + int64_t{tile.plane} * tile.h * tile.w;
+  const Global<float> out = problem.out + int64_t{tile.plane} * tile.h * tile.w;
   const auto store_marks = [&](auto is_set) {
     each_pixel(tile, 0, [&](int y, int x, bool is_inside) {
       if (is_inside) out[int64_t{y} * tile.w + x] = is_set(y, x) ? parameters.factor : 0.0f;

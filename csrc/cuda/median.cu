@@ -147,7 +147,8 @@ __global__ void __launch_bounds__(kTileThreads) filter_masks(MedianProblem probl
   const Tile tile = tile_of_block(problem.images.h, problem.images.w, kTileHeight);
   const Plane plane(problem, tile.plane);
   const Area area = area_of(problem, tile);
-  const auto* pixels = static_cast<const uint8_t*>(problem.images.data);
+  const Global<const uint8_t> pixels = static_cast<const uint8_t*>(problem.images.data);
+  const Global<uint8_t> out = static_cast<uint8_t*>(problem.out);
   const Bits bits(memory, 0, tile.rows + 2 * window.radius, window.radius);
   if (!area.is_empty()) {
     each_pixel(tile, window.radius, [&](int y, int x, bool is_inside) {
@@ -159,8 +160,12 @@ __global__ void __launch_bounds__(kTileThreads) filter_masks(MedianProblem probl
   each_pixel(tile, 0, [&](int y, int x, bool is_inside) {
     if (!is_inside) return;
     const int64_t there = (tile.plane * problem.images.h + y) * problem.images.w + x;
-    static_cast<uint8_t*>(problem.out)[there] =
-        area.has(y, x) ? bits.is_mostly_set(tile, window, y, x) : pixels[plane.at(y, x)];
+    if (area.has(y, x)) {
+      out[there] = bits.is_mostly_set(tile, window, y, x) ? 1 : 0;
+    } else {
+      const uint8_t own = pixels[plane.at(y, x)];
+      out[there] = own;
+    }
   });
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scripts_of_the_tree import script
 from torch import Tensor
 
 import ssad_kernels as sk
@@ -225,3 +226,18 @@ def test_labels_have_the_same_bits_in_any_order_of_threads_and_any_batch():
         for i in range(3):
             alone = sk.difference_label(*(part[i : i + 1] for part in change))
             assert same_bits(alone[0], expected[i])
+
+
+@pytest.mark.parametrize("white", [1, 255], ids=["uint8", "float32"])
+def test_little_more_is_moved_than_must_be(white: int):
+    """A 256 x 256 image: each of its sectors once, but for the rows that tiles share."""
+    traffic = script("cuda_traffic")
+    levels = make_images(2, 3, 256, 256)
+    before, after = (levels if white == 1 else levels.float() / white).split(1)
+    region, row = torch.ones(1, 1, 256, 256, dtype=torch.bool), torch.ones(1)
+    label = (before, after, region, "logistic", row, row, None, 3.0 / white, 5, 5)
+    for op, args in (("median_filter", (before, 5, False, None)), ("difference_label", label)):
+        found = traffic.count(op, args)
+        assert found.launches == 1
+        assert found.by_block <= found.by_access <= 1.3 * found.compulsory
+        assert found.ways <= 2
