@@ -101,7 +101,7 @@ __device__ bool sees_nan(const Shared<int32_t>& at) {
 }
 
 template <int kRadius>
-__global__ void __launch_bounds__(kTileThreads) filter_disks(MedianProblem problem) {
+__global__ void __launch_bounds__(kTileThreads, 1) filter_disks(MedianProblem problem) {
   using L = Layout<kRadius>;
   SSAD_DYNAMIC_SHARED(memory);
   const Shared<int32_t> keys = shared_array<int32_t>(memory, 0, L::kKeys);
