@@ -24,6 +24,31 @@ class Band(NamedTuple):
     reached: Tensor
 
 
+def make_taps(kernel: int, sigma: float, device: torch.device) -> Tensor:
+    """(kernel,) float64: the Gaussian of a field, along an axis."""
+    index = torch.arange(kernel, device=device)
+    distance = (2 * index - (kernel - 1)).abs() // 2
+    taps = torch.exp(-(distance.double() ** 2) / (2.0 * sigma**2))
+    return 0.5 * taps if kernel % 2 == 0 else taps
+
+
+def make_scale(pixels: int, features: int, taps: Tensor, stride: int, start: int) -> Tensor:
+    """(pixels,) float64: what makes the weights of a pixel's features add up to 1."""
+    total = _features_of(pixels, features, taps, stride, start).weight.sum(1)
+    is_enough = total >= torch.finfo(total.dtype).tiny  # 1 / total of a subnormal may be infinite
+    return torch.where(is_enough, 1.0 / total, 0.0)
+
+
+def _features_of(pixels: int, features: int, taps: Tensor, stride: int, start: int) -> Band:
+    kernel, device = len(taps), taps.device
+    at = torch.arange(pixels, device=device) - start
+    first = at.div(stride, rounding_mode="floor") - (kernel - 1) // stride
+    feature = first[:, None] + torch.arange((kernel - 1) // stride + 1, device=device)
+    index = at[:, None] - stride * feature
+    reached = (index >= 0) & (index < kernel) & (feature >= 0) & (feature < features)
+    return Band(first, torch.where(reached, taps[index.clamp(0, kernel - 1)], 0.0), reached)
+
+
 def make_band(
     size: int,
     inputs: int,
@@ -36,29 +61,18 @@ def make_band(
     device: torch.device,
 ) -> Band:
     """The matrix of an axis from features to pixels; or, for the adjoint, its transpose."""
-
-    def taps_at(index: Tensor) -> Tensor:
-        distance = (2 * index - (kernel - 1)).abs() // 2
-        taps = torch.exp(-(distance.double() ** 2) / (2.0 * sigma**2))
-        return 0.5 * taps if kernel % 2 == 0 else taps
-
     features, pixels = (size, inputs) if is_adjoint else (inputs, size)
-    at = torch.arange(pixels, device=device) - start
-    first = at.div(stride, rounding_mode="floor") - (kernel - 1) // stride
-    feature = first[:, None] + torch.arange((kernel - 1) // stride + 1, device=device)
-    index = at[:, None] - stride * feature
-    reached = (index >= 0) & (index < kernel) & (feature >= 0) & (feature < features)
-    weight = torch.where(reached, taps_at(index), 0.0)
-    total = weight.sum(1)
-    is_enough = total >= torch.finfo(total.dtype).tiny  # 1 / total of a subnormal may be infinite
-    scale = torch.where(is_enough, 1.0 / total, 0.0) if normalise else torch.ones_like(total)
+    taps = make_taps(kernel, sigma, device)
+    scale = (
+        make_scale(pixels, features, taps, stride, start) if normalise else taps.new_ones(pixels)
+    )
     if not is_adjoint:
+        first, weight, reached = _features_of(pixels, features, taps, stride, start)
         return Band(first, weight * scale[:, None], reached)
     first = start + stride * torch.arange(features, device=device)
-    index = torch.arange(kernel, device=device).expand(features, kernel)
-    pixel = first[:, None] + index
+    pixel = first[:, None] + torch.arange(kernel, device=device)
     reached = (pixel >= 0) & (pixel < pixels)
-    weight = taps_at(index) * scale[pixel.clamp(0, pixels - 1)]
+    weight = taps * scale[pixel.clamp(0, pixels - 1)]
     return Band(first, torch.where(reached, weight, 0.0), reached)
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CutPaste in three launches: plan, then cut and recolour all patches, then paste them all.
+"""CutPaste in three launches: plan, then look at whole patches, then paste them all.
 
-So a patch shows the images as they were before the call, whatever is pasted where. Planning has a
-launch of its own because it needs float64, which most cards have few units for: one lane a sample
-there, not every lane of a tile.
+A patch shows the images as they were before the call, whatever is pasted where. Pasting reads it
+from its image and recolours it on the way, unless something is pasted over it there; then the
+second launch has kept a copy. Planning has a launch of its own because it needs float64, which most
+cards have few units for: one lane a sample there, not every lane of a tile.
 """
 
 import torch
@@ -26,14 +27,16 @@ _CLIPPED = tl.constexpr(int(Status.CLIPPED))
 # Larger coordinates cannot mean a place in an image, and would overflow the fixed-point products.
 _FAR = tl.constexpr(1 << 24)
 
-# What the plan of a sample holds, int64.
+# What the plan of a sample holds, int64. Tiles without a pixel of the patch read the first four,
+# which are a sector of memory.
 (
-    _COS, _SIN, _OFFSET_Y, _OFFSET_X, _CUT_H, _CUT_W, _CUT_Y, _CUT_X, _SOURCE,
-    _SEEN_Y, _SEEN_X, _SEEN_H, _SEEN_W,
-) = (tl.constexpr(column) for column in range(13))  # fmt: skip
+    _SEEN_Y, _SEEN_X, _SEEN_H, _SEEN_W, _COS, _SIN, _OFFSET_Y, _OFFSET_X,
+    _CUT_H, _CUT_W, _CUT_Y, _CUT_X, _SOURCE, _IS_KEPT,
+) = (tl.constexpr(column) for column in range(14))  # fmt: skip
 _COLUMNS = tl.constexpr(16)
 
-_BLOCK = 512  # pixels of a tile
+_BLOCK = 512  # pixels of a patch at a time
+_ROWS, _WIDTH = 32, 64  # of a tile to paste into
 _PLAN_BLOCK = 128
 
 
@@ -60,21 +63,40 @@ def _is_near(x):
 
 @triton.jit
 def _look_up(plan, y, x):
-    """Where in the cut patch a pixel of the image comes from, and whether there is such a place."""
+    """Where in the cut patch a pixel of the image comes from: y, x, and whether there is such."""
     cos = tl.load(plan + _COS)
     sin = tl.load(plan + _SIN)
     cut_h = tl.load(plan + _CUT_H)
     cut_w = tl.load(plan + _CUT_W)
     py = (2 * y * cos + 2 * x * sin + tl.load(plan + _OFFSET_Y)) >> 17
     px = (2 * x * cos - 2 * y * sin + tl.load(plan + _OFFSET_X)) >> 17
-    return py * cut_w + px, (py >= 0) & (py < cut_h) & (px >= 0) & (px < cut_w)
+    return py, px, (py >= 0) & (py < cut_h) & (px >= 0) & (px < cut_w)
 
 
 @triton.jit
-def _store_rounded(to, value, mask, is_integer: tl.constexpr):
-    if is_integer:
+def _store_rounded(to, value, mask):
+    if to.dtype.element_ty == tl.uint8:
         value = tl.floor(value + 0.5)
     tl.store(to, value.to(to.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _store_colours(to, stride_c, r, g, b, place, step_c, mask, channels: tl.constexpr):
+    """Store colours; channels that are none, as they are at `place`."""
+    _store_rounded(to, r, mask)
+    if channels >= 3:
+        _store_rounded(to + stride_c, g, mask)
+        _store_rounded(to + 2 * stride_c, b, mask)
+    for c in tl.static_range(3 if channels >= 3 else 1, channels):
+        value = tl.load(place + c * step_c, mask=mask, other=0)
+        tl.store(to + c * stride_c, value, mask=mask)
+
+
+@triton.jit
+def _hue(jitter, row, is_applied, compute: tl.constexpr):
+    """A sample's turn of the hue, which need not be finite if it is not applied."""
+    turns = tl.where(is_applied, tl.load(jitter + 4 * row + HUE), 0.0)
+    return hue_turn(turns.to(tl.float64), compute)
 
 
 @triton.jit
@@ -151,7 +173,8 @@ def _cut_paste_plan_kernel(
 
 @triton.jit
 def _cut_paste_cut_kernel(
-    images, jitter, order, plans, patches, status, stride_n, stride_c, stride_y, stride_x, pixels,
+    images, jitter, order, plans, all_means, patches, status,
+    stride_n, stride_c, stride_y, stride_x, pixels,
     channels: tl.constexpr, white: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program a sample, so that the mean grey is summed in one order without atomics."""
@@ -171,28 +194,36 @@ def _cut_paste_cut_kernel(
     for start in range(0, seen_area, block):
         if is_seen == 0:
             y, x = _split(start, seen_w, lanes)
-            _, inside = _look_up(plan, seen_y + y, seen_x + x)
+            _, _, inside = _look_up(plan, seen_y + y, seen_x + x)
             is_seen = tl.max((inside & (start + lanes < seen_area)).to(tl.int32))
     if seen_area > 0 and is_seen == 0:
         tl.store(status + row, _EMPTY)
 
+    # Pasting cannot read the patch where it is if what it is cut from is pasted over.
+    cut_h = tl.load(plan + _CUT_H)
+    cut_w = tl.load(plan + _CUT_W)
+    cut_y = tl.load(plan + _CUT_Y)
+    cut_x = tl.load(plan + _CUT_X)
+    source = tl.load(plan + _SOURCE)
+    over = plans + _COLUMNS * source
+    over_y = tl.load(over + _SEEN_Y)
+    over_x = tl.load(over + _SEEN_X)
+    is_kept = (cut_y < over_y + tl.load(over + _SEEN_H)) & (over_y < cut_y + cut_h)
+    is_kept = is_kept & (cut_x < over_x + tl.load(over + _SEEN_W)) & (over_x < cut_x + cut_w)
+    tl.store(plan + _IS_KEPT, is_kept.to(tl.int64))
+
     # Each contrast needs the mean grey after the steps before it, and so a pass over the patch; the
     # last pass keeps the result. Every pass starts from the image, because rounding to its dtype
     # between the steps is not wanted.
-    cut_w = tl.load(plan + _CUT_W)
-    area = tl.load(plan + _CUT_H) * cut_w
-    cut_y = tl.load(plan + _CUT_Y)
-    cut_x = tl.load(plan + _CUT_X)
-    origin = images + tl.load(plan + _SOURCE) * stride_n + cut_y * stride_y + cut_x * stride_x
+    area = cut_h * cut_w
+    origin = images + source * stride_n + cut_y * stride_y + cut_x * stride_x
     patch = patches + row * channels * pixels
-    turns = tl.where(area > 0, tl.load(jitter + 4 * row + HUE), 0.0)  # not finite if not applied
-    thirds, shift = hue_turn(turns.to(tl.float64), compute)
-    is_integer: tl.constexpr = images.dtype.element_ty == tl.uint8
+    thirds, shift = _hue(jitter, row, area > 0, compute)
     means = tl.zeros((4,), compute)
     for steps in range(5):
         is_last = steps == 4
         op, _ = jitter_step(jitter, order, row, tl.minimum(steps, 3), is_rgb)
-        if is_last or op == CONTRAST:
+        if (is_last & is_kept) | ((op == CONTRAST) & (steps < 4)):
             total = tl.zeros((block,), tl.float64)
             for start in range(0, area, block):
                 at = start + lanes
@@ -204,42 +235,58 @@ def _cut_paste_cut_kernel(
                     is_rgb, white, compute,
                 )  # fmt: skip
                 if is_last:
-                    _store_rounded(patch + at, r, mask, is_integer)
-                    if is_rgb:
-                        _store_rounded(patch + pixels + at, g, mask, is_integer)
-                        _store_rounded(patch + 2 * pixels + at, b, mask, is_integer)
-                    for c in tl.static_range(3 if is_rgb else 1, channels):
-                        value = tl.load(place + c * stride_c, mask=mask, other=0)
-                        tl.store(patch + c * pixels + at, value, mask=mask)
+                    _store_colours(patch + at, pixels, r, g, b, place, stride_c, mask, channels)
                 else:
                     own = grey(r, g, b) if is_rgb else r
                     total += tl.where(mask, own, 0.0).to(tl.float64)
             mean = tl.sum(total) / tl.maximum(area, 1).to(tl.float64)
             means = tl.where(tl.arange(0, 4) == steps, mean.to(compute), means)
+    tl.store(all_means + 4 * row + tl.arange(0, 4), means)
 
 
 @triton.jit
 def _cut_paste_paste_kernel(
-    images, plans, patches, mask, width, stride_n, stride_c, stride_y, stride_x, pixels, tiles,
-    channels: tl.constexpr, block: tl.constexpr,
+    images, jitter, order, plans, all_means, patches, mask, height, width,
+    stride_n, stride_c, stride_y, stride_x, tiles_y, tiles_x,
+    channels: tl.constexpr, white: tl.constexpr, compute: tl.constexpr,
+    rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """One program a tile of an image: asks of each pixel where in the patch it comes from."""
     tile = tl.program_id(0).to(tl.int64)
     stride_c = tl.cast(stride_c, tl.int64)
-    pixels = tl.cast(pixels, tl.int64)
-    row = tile // tiles
-    start = tile % tiles * block
-    at = start + tl.arange(0, block)
-    y, x = _split(start, width, tl.arange(0, block))
-    place, inside = _look_up(plans + _COLUMNS * row, y, x)
-    in_image = at < pixels
-    inside = inside & in_image
-    patch = patches + row * channels * pixels + place
-    image = images + row * stride_n + y * stride_y + x * stride_x
-    for c in tl.static_range(channels):
-        value = tl.load(patch + c * pixels, mask=inside, other=0)
-        tl.store(image + c * stride_c, value, mask=inside)
-    tl.store(mask + row * pixels + at, inside, mask=in_image)
+    pixels = tl.cast(height, tl.int64) * width
+    row = tile // tiles_x // tiles_y
+    top = tile // tiles_x % tiles_y * rows
+    left = tile % tiles_x * columns
+    y = (top + tl.arange(0, rows))[:, None]
+    x = (left + tl.arange(0, columns))[None, :]
+    in_image = (y < height) & (x < width)
+    inside = in_image & False
+    plan = plans + _COLUMNS * row
+    seen_y = tl.load(plan + _SEEN_Y)
+    seen_x = tl.load(plan + _SEEN_X)
+    is_met = (top < seen_y + tl.load(plan + _SEEN_H)) & (seen_y < top + rows)
+    is_met = is_met & (left < seen_x + tl.load(plan + _SEEN_W)) & (seen_x < left + columns)
+    if is_met:
+        py, px, inside = _look_up(plan, y, x)
+        inside = inside & in_image
+        patch = patches + row * channels * pixels + py * tl.load(plan + _CUT_W) + px
+        py += tl.load(plan + _CUT_Y)
+        px += tl.load(plan + _CUT_X)
+        source = images + tl.load(plan + _SOURCE) * stride_n + py * stride_y + px * stride_x
+        is_kept = tl.load(plan + _IS_KEPT) != 0
+        place = tl.where(is_kept, patch, source)
+        step_c = tl.where(is_kept, pixels, stride_c)
+        steps = tl.where(is_kept, 0, 4)  # what is kept is recoloured
+        thirds, shift = _hue(jitter, row, True, compute)
+        means = tl.load(all_means + 4 * row + tl.arange(0, 4))
+        r, g, b = load_jittered(
+            place, step_c, inside, jitter, order, row, steps, means, thirds, shift,
+            channels >= 3, white, compute,
+        )  # fmt: skip
+        to = images + row * stride_n + y * stride_y + x * stride_x
+        _store_colours(to, stride_c, r, g, b, place, step_c, inside, channels)
+    tl.store(mask + row * pixels + y * width + x, inside, mask=in_image)
 
 
 def launch(
@@ -259,12 +306,14 @@ def launch(
     if n == 0:
         return
     pixels = height * width
-    tiles = triton.cdiv(pixels, _BLOCK)
-    jitter = jitter.contiguous()
+    tiles = triton.cdiv(height, _ROWS), triton.cdiv(width, _WIDTH)
+    jitter, order = jitter.contiguous(), order.contiguous()
     plans = source_box.new_empty((n, _COLUMNS.value))
+    means = images.new_empty((n, 4), dtype=_compute(images.dtype))
     # Room for patches as large as the images, so that no size is needed on the host; only what
-    # is cut is touched.
+    # is kept is touched.
     patches = images.new_empty((n, channels, pixels))
+    given, colours = (images, jitter, order, plans, means, patches), _colours(images.dtype)
     with torch.cuda.device_of(images):
         _cut_paste_plan_kernel[(triton.cdiv(n, _PLAN_BLOCK),)](
             source_index.contiguous(), source_box.contiguous(), target.contiguous(),
@@ -272,12 +321,12 @@ def launch(
             **_PLAN_CONSTANTS, **_UNFUSED,
         )  # fmt: skip
         _cut_paste_cut_kernel[(n,)](
-            images, jitter, order.contiguous(), plans, patches, status, *images.stride(), pixels,
-            channels, **_cut_constants(images.dtype), **_CUT_OPTIONS,
+            *given, status, *images.stride(), pixels,
+            channels, **colours, block=_BLOCK, **_CUT_OPTIONS,
         )  # fmt: skip
-        _cut_paste_paste_kernel[(n * tiles,)](
-            images, plans, patches, mask, width, *images.stride(), pixels, tiles,
-            channels, _BLOCK,
+        _cut_paste_paste_kernel[(n * tiles[0] * tiles[1],)](
+            *given, mask, height, width, *images.stride(), *tiles,
+            channels, **colours, rows=_ROWS, columns=_WIDTH, **_PASTE_OPTIONS,
         )  # fmt: skip
 
 
@@ -289,13 +338,17 @@ _UNFUSED = {"enable_fp_fusion": False}
 # There are seldom more samples than multiprocessors. Without a limit ptxas spills registers to fit
 # several samples into one.
 _CUT_OPTIONS = {**_UNFUSED, "num_warps": 8, "maxnreg": 128}
+_PASTE_OPTIONS = {**_UNFUSED, "num_warps": 8}
 
 
-def _cut_constants(dtype: torch.dtype) -> dict[str, object]:
+def _compute(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _colours(dtype: torch.dtype) -> dict[str, object]:
     return {
         "white": 255.0 if dtype == torch.uint8 else 1.0,
         "compute": tl.float64 if dtype == torch.float64 else tl.float32,
-        "block": _BLOCK,
     }
 
 
@@ -317,12 +370,21 @@ _PLAN_VARIANT = Variant(
 
 
 def _variants(dtype: torch.dtype, pointer: str, layout: dict[str, int]) -> tuple[Variant, Variant]:
-    shared = {"images": pointer, "plans": "*i64", "patches": pointer}
-    cut = {**shared, "jitter": "*fp32", "order": "*i64", "status": "*i8"}
-    sizes = {"channels": 3, **layout}
+    means = "*fp64" if dtype == torch.float64 else "*fp32"
+    shared = {"images": pointer, "jitter": "*fp32", "order": "*i64", "plans": "*i64"}
+    shared |= {"all_means": means, "patches": pointer}
+    sizes = {"channels": 3, **layout, **_colours(dtype)}
+    tile = {"rows": _ROWS, "columns": _WIDTH}
     return (
-        Variant(_cut_paste_cut_kernel, cut, {**sizes, **_cut_constants(dtype)}, _CUT_OPTIONS),
-        Variant(_cut_paste_paste_kernel, {**shared, "mask": "*i1"}, {**sizes, "block": _BLOCK}),
+        Variant(
+            _cut_paste_cut_kernel,
+            {**shared, "status": "*i8"},
+            {**sizes, "block": _BLOCK},
+            _CUT_OPTIONS,
+        ),
+        Variant(
+            _cut_paste_paste_kernel, {**shared, "mask": "*i1"}, {**sizes, **tile}, _PASTE_OPTIONS
+        ),
     )
 
 
