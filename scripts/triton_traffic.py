@@ -166,55 +166,62 @@ def _tiles_of_a_gpu() -> Iterator[None]:
         medians.MEDIAN_BLOCK = labels.MEDIAN_BLOCK = kept
 
 
-_SIDE = 64
-_FEW = 16  # rows where each pixel brings its window, which takes the interpreter its time
+_SIDE = 256  # of images, as users have them: what tiles share at their edges weighs less there
+_FEW = 16, 64  # rows and columns where each pixel brings its window, which takes its time
+_COLOURS = ((1.1, 0.9, 1.05, 0.05),)  # a jitter with contrast
 
 
 def cases() -> dict[str, Case]:
     """What is counted, by the names of the table's rows."""
     found = {}
+    pixels = _SIDE * _SIDE
     for dtype, name in ((torch.uint8, "uint8"), (torch.float32, "float32")):
-        images = make_images(2, 3, _SIDE, _SIDE, dtype=dtype)
-        other = make_images(2, 3, _SIDE, _SIDE, dtype=dtype, seed=1)
+        images = make_images(1, 3, _SIDE, _SIDE, dtype=dtype)
+        other = make_images(1, 3, _SIDE, _SIDE, dtype=dtype, seed=1)
         shape = f"{name}, 3 x {_SIDE} x {_SIDE}"
-        pixels = len(images) * _SIDE * _SIDE
-        boxes = torch.tensor([[3, 5, 30, 40], [20, 9, 40, 30]])
-        places = torch.tensor([[21, 11], [7, 30]])
-        plain = sk.CutPasteParams.of(boxes, places)
-        turned = sk.CutPasteParams.of(boxes, places, angle=torch.tensor([30.0, -75.0]))
-        for patch, params in (("patch of 1200 px", plain), ("the same, rotated", turned)):
+        box, place = torch.tensor([[13, 21, 70, 90]]), torch.tensor([[121, 91]])
+        for patch, numbers in (
+            ("patch of 6300 px", {}),
+            ("the same, rotated", {"angle": torch.tensor([30.0])}),
+            ("the same, with contrast", {"jitter": torch.tensor(_COLOURS)}),
+            ("the same, over itself", {"target": torch.tensor([[60, 70]])}),
+        ):
+            params = sk.CutPasteParams.of(box, **{"target": place, **numbers})
             args = (images.clone(), *params)
             found[f"cut_paste_: {shape}, {patch}"] = Case("cut_paste_", args, pixels)
-        alpha, mask = torch.tensor([0.3, 0.8], dtype=torch.float64), torch.ones(2, 30, 40).bool()
-        sizes = torch.tensor([[30, 40]] * 2)
-        whole = torch.tensor([[0, 0, 30, 40]] * 2)
-        args = (images.clone(), other, mask, places, sizes, None, whole, alpha, False)
-        found[f"alpha_blend_: {shape}, patch of 1200 px"] = Case("alpha_blend_", args, pixels)
+        alpha, mask = torch.tensor([0.3], dtype=torch.float64), torch.ones(1, 70, 90).bool()
+        sizes, whole = torch.tensor([[70, 90]]), torch.tensor([[0, 0, 70, 90]])
+        args = (images.clone(), other, mask, place, sizes, None, whole, alpha, False)
+        found[f"alpha_blend_: {shape}, patch of 6300 px"] = Case("alpha_blend_", args, pixels)
         found[f"object_mask: {shape}, bounds"] = Case(
-            "object_mask", (images[:1], 15.0, 360.0, False, 7), pixels // 2
+            "object_mask", (images, 15.0, 360.0, False, 7), pixels
         )
-        before, after = images[:1, :, :_FEW].contiguous(), other[:1, :, :_FEW].contiguous()
-        region, rows = torch.ones(1, 1, _FEW, _SIDE, dtype=torch.bool), (torch.ones(1),) * 2
-        for kind, given in (("binary", (None, None)), ("logistic", rows)):
-            found[f"difference_label: {name}, 3 x {_FEW} x {_SIDE}, {kind}"] = Case(
-                "difference_label",
-                (before, after, region, kind, *given, None, 3.0, 5, 5),
-                region.numel(),
-            )
-    scores = make_images(1, 1, 15, 15, dtype=torch.float32)
-    found[f"receptive_field_upsample: float32, 15 x 15 to {_SIDE} x {_SIDE}, 9 px, stride 4"] = (
+        region = torch.ones(1, 1, _SIDE, _SIDE, dtype=torch.bool)
+        found[f"difference_label: {shape}, binary"] = Case(
+            "difference_label",
+            (images, other, region, "binary", None, None, None, 3.0, 5, 5),
+            pixels,
+        )
+        rows, columns = _FEW
+        few = [image[..., :rows, :columns].contiguous() for image in (images, other, region)]
+        ones = (torch.ones(1),) * 2
+        found[f"difference_label: {name}, 3 x {rows} x {columns}, logistic"] = Case(
+            "difference_label", (*few, "logistic", *ones, None, 3.0, 5, 5), rows * columns
+        )
+    scores = make_images(1, 1, 57, 57, dtype=torch.float32)
+    found[f"receptive_field_upsample: float32, 57 x 57 to {_SIDE} x {_SIDE}, 32 px, stride 4"] = (
         Case(
             "receptive_field_upsample",
-            (scores, (_SIDE, _SIDE), (9, 9), (4, 4), (0, 0), (2.0, 2.0), False, False),
-            _SIDE * _SIDE,
+            (scores, (_SIDE, _SIDE), (32, 32), (4, 4), (0, 0), (10.0, 10.0), False, False),
+            pixels,
         )
     )
-    grey = make_images(1, 1, _SIDE, _SIDE)
-    few = grey[:, :, :_FEW].contiguous()
-    found[f"median_filter: uint8, {_FEW} x {_SIDE}, disk of radius 5"] = Case(
-        "median_filter", (few, 5, False, None), few.numel()
+    grey = make_images(1, 1, 64, 64)
+    strip = grey[:, :, : _FEW[0]].contiguous()
+    found["median_filter: uint8, 16 x 64, disk of radius 5"] = Case(
+        "median_filter", (strip, 5, False, None), strip.numel()
     )
-    found[f"connected_components: {_SIDE} x {_SIDE}, 40 % noise"] = Case(
+    found["connected_components: 64 x 64, 40 % noise"] = Case(
         "connected_components", (grey < 102,), grey.numel()
     )
     return found

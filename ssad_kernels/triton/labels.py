@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Object masks and labels."""
+"""Object masks and labels: a program has a tile with all that its windows reach, read once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,39 +31,35 @@ _KINDS = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3}
 
 
 @triton.jit
-def _load_sum(place, stride_c, mask, channels: tl.constexpr, compute: tl.constexpr):
-    total = tl.load(place, mask=mask, other=0).to(compute)
+def _load_sum(plane, offsets, stride_c, mask, channels: tl.constexpr, compute: tl.constexpr):
+    total = tl.load(plane + offsets, mask=mask, other=0).to(compute)
     for c in tl.static_range(1, channels):
-        total += tl.load(place + c * stride_c, mask=mask, other=0).to(compute)
+        total += tl.load(plane + c * stride_c + offsets, mask=mask, other=0).to(compute)
     return total
 
 
 @triton.jit
-def _objects_kernel(
-    images, bounds, out, height, width, stride_n, stride_c, stride_y, stride_x, tiles,
-    channels: tl.constexpr, is_otsu: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
+def _levels_kernel(
+    images, levels, height, width, stride_n, stride_c, stride_y, stride_x, tiles,
+    channels: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Compare with bounds or, for Otsu's method, store the levels."""
+    """The mean of the channels as one of 256 levels."""
     sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
-    place = images + sample * stride_n + y * stride_y + x * stride_x
-    total = _load_sum(place, stride_c, mask, channels, compute)
-    if is_otsu:
-        if compute == tl.int32:
-            level = (2 * total + channels) // (2 * channels)
-        else:
-            scale: tl.constexpr = 255 / channels
-            level = total * tl.full((), scale, compute) + 0.5
-            level = tl.where(level > 0, level, 0.0)  # a NaN too
-            level = tl.where(level < 255, level, 255.0)
-        found = level.to(tl.uint8)
+    offsets = y * stride_y + x * stride_x
+    total = _load_sum(images + sample * stride_n, offsets, stride_c, mask, channels, compute)
+    if compute == tl.int32:
+        level = (2 * total + channels) // (2 * channels)
     else:
-        found = ((total < tl.load(bounds)) | (total > tl.load(bounds + 1))).to(tl.uint8)
-    tl.store(out + sample * pixels + pixel, found, mask=mask)
+        scale: tl.constexpr = 255 / channels
+        level = total * tl.full((), scale, compute) + 0.5
+        level = tl.where(level > 0, level, 0.0)  # a NaN too
+        level = tl.where(level < 255, level, 255.0)
+    tl.store(levels + sample * pixels + pixel, level.to(tl.uint8), mask=mask)
 
 
 @triton.jit
-def _otsu_kernel(levels, height, width, block: tl.constexpr):
-    """One program an image: finds the threshold and turns levels into 0 and 1."""
+def _otsu_kernel(levels, bounds, height, width, block: tl.constexpr):
+    """One program an image: finds the threshold, and so the bounds of the background."""
     pixels = tl.cast(height, tl.int64) * width
     plane = levels + tl.program_id(0).to(tl.int64) * pixels
     lanes = tl.arange(0, block)
@@ -91,66 +88,119 @@ def _otsu_kernel(levels, height, width, block: tl.constexpr):
         own = tl.load(plane + start + lanes, mask=mask, other=0).to(tl.int32)
         frame += on_frame.to(tl.int32)
         bright += (on_frame & (own > best)).to(tl.int32)
-    is_bright_behind = (2 * tl.sum(bright, axis=0) > tl.sum(frame, axis=0)).to(tl.int32)
-    has_sides = (most > 0.0).to(tl.int32)
-    for start in range(0, pixels, block):
-        mask = start + lanes < pixels
-        own = tl.load(plane + start + lanes, mask=mask, other=0).to(tl.int32)
-        is_object = ((own > best).to(tl.int32) ^ is_bright_behind) * has_sides
-        tl.store(plane + start + lanes, is_object.to(tl.uint8), mask=mask)
+    is_bright_behind = 2 * tl.sum(bright, axis=0) > tl.sum(frame, axis=0)
+    has_sides = most > 0.0
+    row = bounds + 2 * tl.program_id(0)
+    tl.store(row, tl.where(has_sides & is_bright_behind, best + 1, 0).to(tl.float32))
+    tl.store(row + 1, tl.where(has_sides & ~is_bright_behind, best, _LEVELS).to(tl.float32))
+
+
+@triton.jit
+def _axis(tile, step, halo, limit, size: tl.constexpr):
+    """A tile along an axis: its places, which to read, which are its own, and the first of all."""
+    first = (tile * step).to(tl.int32)
+    at = first - halo + tl.arange(0, size)
+    is_read = (at >= 0) & (at < tl.minimum(first + step + halo, limit))
+    return at, is_read, (at >= first) & (at < tl.minimum(first + step, limit)), first - halo
+
+
+@triton.jit
+def _from_first(first_y, first_x, stride_y, stride_x, rows: tl.constexpr, columns: tl.constexpr):
+    """Where a tile's first pixel is, and the others from there: these take half the registers."""
+    start = tl.cast(first_y, tl.int64) * stride_y + tl.cast(first_x, tl.int64) * stride_x
+    y = tl.arange(0, rows) * tl.cast(stride_y, tl.int32)
+    x = tl.arange(0, columns) * tl.cast(stride_x, tl.int32)
+    return start, y[:, None] + x[None, :]
+
+
+@triton.jit
+def _sum_along(marks, at, first, limit, radius: tl.constexpr, axis: tl.constexpr):
+    """The sum within `radius` of each place; beyond the image its nearest pixel."""
+    total = tl.zeros(marks.shape, tl.int16)
+    for k in range(2 * radius + 1):
+        near = nearest(at + k - radius, tl.cast(limit, tl.int32)) - first
+        near = tl.expand_dims(nearest(near, marks.shape[axis]), 1 - axis)
+        total += tl.gather(marks, tl.broadcast_to(near, marks.shape), axis).to(tl.int16)
+    return total
+
+
+@triton.jit
+def _majority(marks, y, x, first_y, first_x, height, width, radius: tl.constexpr):
+    """The median of a square over 0 and 1."""
+    count = _sum_along(marks.to(tl.int8), x, first_x, width, radius, 1)
+    count = _sum_along(count.to(tl.int8), y, first_y, height, radius, 0)
+    return count > (2 * radius + 1) * (2 * radius + 1) // 2
+
+
+@triton.jit
+def _objects_kernel(
+    images, bounds, out, height, width, step_y, step_x, halo_y, halo_x, tiles_y, tiles_x,
+    stride_n, stride_c, stride_y, stride_x, bounds_n,
+    channels: tl.constexpr, compute: tl.constexpr, radius: tl.constexpr,
+    rows: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0).to(tl.int64)
+    sample = tile // tiles_x // tiles_y
+    y, read_y, own_y, first_y = _axis(tile // tiles_x % tiles_y, step_y, halo_y, height, rows)
+    x, read_x, own_x, first_x = _axis(tile % tiles_x, step_x, halo_x, width, columns)
+    mask = read_y[:, None] & read_x[None, :]
+    start, offsets = _from_first(first_y, first_x, stride_y, stride_x, rows, columns)
+    place = images + (sample * stride_n + start)
+    total = _load_sum(place, offsets, stride_c, mask, channels, compute)
+    row = bounds + sample * bounds_n
+    is_object = (total < tl.load(row)) | (total > tl.load(row + 1))
+    is_set = _majority(is_object, y, x, first_y, first_x, height, width, radius)
+    start, offsets = _from_first(first_y, first_x, width, 1, rows, columns)
+    to = out + (sample * height * width + start) + offsets
+    tl.store(to, is_set.to(tl.uint8), mask=own_y[:, None] & own_x[None, :])
 
 
 @triton.jit
 def _changes_kernel(
-    before, after, region, threshold, changed, values, height, width,
+    before, after, region, threshold, factor, marks, out,
+    height, width, step_y, step_x, halo_y, halo_x, tiles_y, tiles_x,
     before_n, before_c, before_y, before_x, after_n, after_c, after_y, after_x,
-    region_n, region_y, region_x, tiles,
-    channels: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
+    region_n, region_y, region_x,
+    channels: tl.constexpr, compute: tl.constexpr, has_values: tl.constexpr,
+    has_factor: tl.constexpr, radius: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
-    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
-    place = region + sample * region_n + y * region_y + x * region_x
-    is_inside = tl.load(place, mask=mask, other=0) != 0
-    a = before + sample * before_n + y * before_y + x * before_x
-    b = after + sample * after_n + y * after_y + x * after_x
-    total = tl.zeros((block,), compute)
-    for c in tl.static_range(channels):
-        old = tl.load(a + c * before_c, mask=mask, other=0).to(compute)
-        new = tl.load(b + c * after_c, mask=mask, other=0).to(compute)
-        total += tl.abs(new - old)
+    """What changed, the median of that, and in what is left a constant or the differences."""
+    tile = tl.program_id(0).to(tl.int64)
+    sample = tile // tiles_x // tiles_y
+    y, read_y, own_y, first_y = _axis(tile // tiles_x % tiles_y, step_y, halo_y, height, rows)
+    x, read_x, own_x, first_x = _axis(tile % tiles_x, step_x, halo_x, width, columns)
+    start, offsets = _from_first(first_y, first_x, region_y, region_x, rows, columns)
+    mask = read_y[:, None] & read_x[None, :]
+    is_inside = tl.load(region + (sample * region_n + start) + offsets, mask=mask, other=0) != 0
+    start, offsets = _from_first(first_y, first_x, before_y, before_x, rows, columns)
+    a = before + (sample * before_n + start)
+    start, offsets_b = _from_first(first_y, first_x, after_y, after_x, rows, columns)
+    b = after + (sample * after_n + start)
+    total = tl.zeros((rows, columns), compute)
+    for _ in range(channels):
+        old = tl.load(a + offsets, mask=is_inside, other=0).to(compute)
+        total += tl.abs(tl.load(b + offsets_b, mask=is_inside, other=0).to(compute) - old)
+        a += before_c
+        b += after_c
     is_inside = is_inside & (total == total)
-    at = sample * pixels + pixel
     is_changed = is_inside & (total > tl.load(threshold))
-    if compute == tl.int32:
-        level = total.to(tl.float32)
+    total = tl.where(is_inside, total, 0)
+    is_set = _majority(is_changed, y, x, first_y, first_x, height, width, radius)
+    if has_values:
+        if compute == tl.int32:
+            value = total.to(tl.float32)
+        else:
+            scale: tl.constexpr = 255 / channels
+            value = (total * tl.full((), scale, compute)).to(tl.float32)
     else:
-        scale: tl.constexpr = 255 / channels
-        level = (total * tl.full((), scale, compute)).to(tl.float32)
-    tl.store(changed + at, is_changed.to(tl.uint8), mask=mask)
-    tl.store(values + at, tl.where(is_inside, level, 0.0), mask=mask)
-
-
-@triton.jit
-def _majority_kernel(
-    marks, out, values, label, factor, height, width, tiles,
-    radius: tl.constexpr, is_label: tl.constexpr, has_factor: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """The median of a square over 0 and 1; then, for a label, what is left of the values."""
-    sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
-    plane = marks + sample * pixels
-    side: tl.constexpr = 2 * radius + 1
-    count = tl.zeros((block,), tl.int32)
-    for j in range(side * side):
-        near_y = nearest(y + j // side - radius, height)
-        near_x = nearest(x + j % side - radius, width)
-        count += tl.load(plane + near_y * width + near_x, mask=mask, other=0).to(tl.int32)
-    is_set = count > side * side // 2
-    at = sample * pixels + pixel
-    tl.store(out + at, is_set.to(tl.uint8), mask=mask)
-    if is_label:
-        value = tl.load(values + at, mask=mask, other=0.0)
-        tl.store(values + at, tl.where(is_set, value, 0.0), mask=mask)
         constant = tl.load(factor + sample) if has_factor else 1.0
-        tl.store(label + at, tl.where(is_set, constant, 0.0).to(tl.float32), mask=mask)
+        value = tl.full((rows, columns), 1.0, tl.float32) * constant
+    start, offsets = _from_first(first_y, first_x, width, 1, rows, columns)
+    start += sample * height * width
+    is_own = own_y[:, None] & own_x[None, :]
+    tl.store(out + start + offsets, tl.where(is_set, value, 0.0), mask=is_own)
+    if has_values:
+        tl.store(marks + start + offsets, is_set.to(tl.uint8), mask=is_own)
 
 
 @triton.jit
@@ -182,6 +232,19 @@ def _compute(dtype: torch.dtype) -> Any:
     return {torch.uint8: tl.int32, torch.float64: tl.float64}.get(dtype, tl.float32)
 
 
+def _tiles(size: Sequence[int], halo: int) -> list[int]:
+    """How far tiles are apart, how far they reach beyond that, and how many there are; (y, x) each.
+
+    An image that fits into a tile needs no halo. Columns are apart by sectors of memory.
+    """
+    numbers = []
+    for limit, tile, unit in zip(size, (_ROWS, _COLUMNS), (1, 32), strict=True):
+        fits = limit <= tile
+        step = tile if fits else (tile - 2 * halo) // unit * unit
+        numbers.append((step, 0 if fits else halo, triton.cdiv(limit, step)))
+    return [number for pair in zip(*numbers, strict=True) for number in pair]
+
+
 def launch_mask(
     images: Tensor, low: float, high: float, is_otsu: bool, size: int, out: Tensor
 ) -> None:
@@ -189,21 +252,25 @@ def launch_mask(
     n, channels, height, width = images.shape
     if n == 0:
         return
-    tiles = triton.cdiv(height * width, BLOCK)
-    marks = torch.empty(out.shape, dtype=torch.uint8, device=out.device)
     # A number by itself would arrive as float32.
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     bounds = torch.cat([images.new_full((1,), bound, dtype=dtype) for bound in (low, high)])
+    tiles = _tiles((height, width), size // 2)
     with torch.cuda.device_of(images):
-        _objects_kernel[(n * tiles,)](
-            images, bounds, marks, height, width, *images.stride(), tiles,
-            channels, is_otsu, _compute(images.dtype), BLOCK, **_UNFUSED,
-        )  # fmt: skip
         if is_otsu:
-            _otsu_kernel[(n,)](marks, height, width, _OTSU_BLOCK, **_UNFUSED)
-        _majority_kernel[(n * tiles,)](
-            marks, as_bytes(out), marks, marks, marks, height, width, tiles,
-            size // 2, False, False, BLOCK,
+            levels = torch.empty(out.shape, dtype=torch.uint8, device=out.device)
+            bounds = torch.empty((n, 2), device=out.device)
+            blocks = triton.cdiv(height * width, BLOCK)
+            _levels_kernel[(n * blocks,)](
+                images, levels, height, width, *images.stride(), blocks,
+                channels, _compute(images.dtype), BLOCK, **_UNFUSED,
+            )  # fmt: skip
+            _otsu_kernel[(n,)](levels, bounds, height, width, _OTSU_BLOCK, **_UNFUSED)
+            images = levels
+        _objects_kernel[(n * tiles[4] * tiles[5],)](
+            images, bounds, as_bytes(out), height, width, *tiles, *images.stride(),
+            2 if is_otsu else 0, images.shape[1], _compute(images.dtype), size // 2,
+            _ROWS, _COLUMNS, **_TILE_OPTIONS,
         )  # fmt: skip
 
 
@@ -213,57 +280,68 @@ def launch_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> N
     n, channels, height, width = before.shape
     if n == 0:
         return
-    tiles = triton.cdiv(height * width, BLOCK)
     dtype = torch.float64 if before.dtype == torch.float64 else torch.float32
     bound = before.new_full((1,), threshold, dtype=dtype)
-    changed, marks = torch.empty((2, *label.shape), dtype=torch.uint8, device=label.device)
-    values = torch.empty_like(label)
+    has_values = kind in ("intensity", "logistic")
+    values, marks = label, label
+    if has_values:
+        values, marks = torch.empty_like(label), torch.empty_like(label, dtype=torch.uint8)
     region = counted(region, steepness, midpoint, factor)
     region_n, _, region_y, region_x = region.stride()
+    tiles = _tiles((height, width), size // 2)
     with torch.cuda.device_of(before):
-        _changes_kernel[(n * tiles,)](
-            before, after, as_bytes(region), bound, changed, values, height, width,
-            *before.stride(), *after.stride(), region_n, region_y, region_x, tiles,
-            channels, _compute(before.dtype), BLOCK, **_UNFUSED,
+        _changes_kernel[(n * tiles[4] * tiles[5],)](
+            before, after, as_bytes(region), bound,
+            label if factor is None else factor.contiguous(), marks, values,
+            height, width, *tiles,
+            *before.stride(), *after.stride(), region_n, region_y, region_x,
+            channels, _compute(before.dtype), has_values, factor is not None, size // 2,
+            _ROWS, _COLUMNS, **_TILE_OPTIONS,
         )  # fmt: skip
-        _majority_kernel[(n * tiles,)](
-            changed, marks, values, label, label if factor is None else factor.contiguous(),
-            height, width, tiles, size // 2, True, factor is not None, BLOCK,
-        )  # fmt: skip
-        if kind in ("intensity", "logistic"):
-            tiles = triton.cdiv(height * width, MEDIAN_BLOCK)
+        if has_values:
+            blocks = triton.cdiv(height * width, MEDIAN_BLOCK)
             rows = [label if row is None else row.contiguous() for row in (steepness, midpoint)]
-            _label_kernel[(n * tiles,)](
-                values, marks, *rows, label, height, width, tiles,
+            _label_kernel[(n * blocks,)](
+                values, marks, *rows, label, height, width, blocks,
                 float(channels) if before.dtype == torch.uint8 else 1.0, _KINDS[kind],
                 radius, columns_of(radius), MEDIAN_BLOCK,
             )  # fmt: skip
 
 
+# Of a tile, with its halo: images of up to 256 columns are read whole rows at a time.
+_ROWS, _COLUMNS = 32, 256
 _OTSU_BLOCK = 32
 # What is compared must not depend on contraction.
 _UNFUSED = {"enable_fp_fusion": False}
+_TILE_OPTIONS = {**_UNFUSED, "num_warps": 16}
 
 
 def _variants() -> list[Variant]:
-    found = []
+    found = [
+        Variant(
+            _otsu_kernel, {"levels": "*u8", "bounds": "*fp32"}, {"block": _OTSU_BLOCK}, _UNFUSED
+        )
+    ]
+    tile = {"radius": 3, "rows": _ROWS, "columns": _COLUMNS}
     for dtype, pointer, bound in (
         (torch.uint8, "*u8", "*fp32"), (torch.float32, "*fp32", "*fp32"),
         (torch.float64, "*fp64", "*fp64"),
     ):  # fmt: skip
-        shared = {"channels": 3, "compute": _compute(dtype), "block": BLOCK}
+        shared = {"channels": 3, "compute": _compute(dtype)}
         pointers = {"images": pointer, "bounds": bound, "out": "*u8"}
-        constants = {**shared, "stride_x": 1, "is_otsu": True}
-        found.append(Variant(_objects_kernel, pointers, constants, _UNFUSED))
+        constants = {**shared, **tile, "stride_x": 1}
+        found.append(Variant(_objects_kernel, pointers, constants, _TILE_OPTIONS))
+        pointers = {"images": pointer, "levels": "*u8"}
+        constants = {**shared, "stride_x": 1, "block": BLOCK}
+        found.append(Variant(_levels_kernel, pointers, constants, _UNFUSED))
         pointers = {
             "before": pointer, "after": pointer, "region": "*u8", "threshold": bound,
-            "changed": "*u8", "values": "*fp32",
+            "factor": "*fp32", "marks": "*u8", "out": "*fp32",
         }  # fmt: skip
-        found.append(Variant(_changes_kernel, pointers, shared, _UNFUSED))
-    found.append(Variant(_otsu_kernel, {"levels": "*u8"}, {"block": _OTSU_BLOCK}, _UNFUSED))
-    marks = {"marks": "*u8", "out": "*u8", "values": "*fp32", "label": "*fp32", "factor": "*fp32"}
-    constants = {"radius": 2, "is_label": True, "has_factor": True, "block": BLOCK}
-    found.append(Variant(_majority_kernel, marks, constants))
+        constants = {**shared, **tile, **dict.fromkeys(("before_x", "after_x", "region_x"), 1)}
+        for has_values in (False, True):
+            constants |= {"has_values": has_values, "has_factor": not has_values}
+            found.append(Variant(_changes_kernel, pointers, {**constants}, _TILE_OPTIONS))
     pointers = {
         "values": "*fp32", "marks": "*u8", "steepness": "*fp32", "midpoint": "*fp32",
         "label": "*fp32",

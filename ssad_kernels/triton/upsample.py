@@ -117,11 +117,11 @@ def launch(
     scales = taps
     if normalise:  # the products of both are to be rounded, not the factors
         pixels, features = (inputs, size) if is_adjoint else (size, inputs)
-        numbers = zip(pixels, features, taps, stride, start, strict=True)
-        scales = [make_scale(*axis) for axis in numbers]
+        axes = zip(pixels, features, taps, stride, start, strict=True)
+        scales = [make_scale(*axis) for axis in axes]
     else:
         taps = [tap.to(compute) for tap in taps]
-    pairs = [taps, scales, size, inputs, kernel, stride, start]
+    pairs: list[Any] = [taps, scales, size, inputs, kernel, stride, start]
     if is_adjoint:  # sums along y first, as the transpose of what sums along x first
         scores, out, pairs = scores.mT, out.mT, [pair[::-1] for pair in pairs]
     taps, scales, size, *numbers = pairs
