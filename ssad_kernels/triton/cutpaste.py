@@ -355,9 +355,7 @@ def _colours(dtype: torch.dtype) -> dict[str, object]:
 _PLAN_VARIANT = Variant(
     _cut_paste_plan_kernel,
     {
-        "source_index": "*i64",
-        "source_box": "*i64",
-        "target": "*i64",
+        **dict.fromkeys(("source_index", "source_box", "target"), "*i64"),
         "angle": "*fp32",
         "jitter": "*fp32",
         "apply": "*i1",
