@@ -22,7 +22,9 @@ namespace {
 
 using ssad::bindings::Address;
 using ssad::bindings::at;
+using ssad::bindings::blend_of;
 using ssad::bindings::label_problem;
+using ssad::bindings::options_of;
 using ssad::bindings::ReleaseGil;
 using ssad::bindings::view_of;
 
@@ -76,10 +78,6 @@ void philox(Address keys, int64_t n, int64_t stream, int64_t count, Address out,
   ssad::kernels().philox(at<int64_t>(keys), n, stream, count, at<int64_t>(out), threads);
 }
 
-ssad::PoissonOptions options_of(int solver, double tol, double rtol, int64_t max_iterations) {
-  return {static_cast<ssad::PoissonSolver>(solver), tol, rtol, max_iterations};
-}
-
 // inputs: rhs, mask, boundary; outputs: solution, status, iterations, residual
 void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t, 4> shape,
                    int solver, double tol, double rtol, int64_t max_iterations,
@@ -100,25 +98,15 @@ void poisson_solve(std::array<Address, 3> inputs, int dtype, std::array<int64_t,
   need(ssad::poisson_solve(problem, threads));
 }
 
-// addresses: target, source; rows: the fields of BlendParams, 0 where they are not given
 void poisson_blend(std::array<Address, 2> addresses, int dtype, std::array<int64_t, 4> target_shape,
                    std::array<int64_t, 4> target_strides, std::array<int64_t, 4> source_shape,
                    std::array<int64_t, 4> source_strides, Address mask, int mask_kind,
                    std::array<int64_t, 2> mask_shape, std::array<Address, 7> rows, int region,
                    int solver, double tol, double rtol, int64_t max_iterations, Address status,
                    int64_t threads) {
-  const ssad::BlendProblem problem = {
-      view_of(addresses[0], dtype, target_shape, target_strides),
-      view_of(addresses[1], dtype, source_shape, source_strides),
-      at<void>(mask),
-      static_cast<ssad::MaskKind>(mask_kind),
-      mask_shape[0],
-      mask_shape[1],
-      {at<int64_t>(rows[0]), at<int64_t>(rows[1]), at<int64_t>(rows[2]), at<int64_t>(rows[3]),
-       at<int64_t>(rows[4]), at<double>(rows[5]), at<double>(rows[6])},
-      static_cast<ssad::BlendRegion>(region),
-      options_of(solver, tol, rtol, max_iterations),
-      at<int8_t>(status)};
+  const ssad::BlendProblem problem = blend_of(
+      addresses, dtype, target_shape, target_strides, source_shape, source_strides, mask, mask_kind,
+      mask_shape, rows, region, options_of(solver, tol, rtol, max_iterations), status);
   need(ssad::poisson_blend(problem, threads));
 }
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 
+#include "ssad/blend.h"
 #include "ssad/labels.h"
 #include "ssad/view.h"
 
@@ -50,6 +51,32 @@ inline LabelProblem label_problem(const std::array<Address, 3>& views, int dtype
           size,
           radius,
           at<float>(out)};
+}
+
+inline PoissonOptions options_of(int solver, double tol, double rtol, int64_t max_iterations) {
+  return {static_cast<PoissonSolver>(solver), tol, rtol, max_iterations};
+}
+
+// addresses: target, source; rows: the fields of BlendParams, 0 where they are not given
+inline BlendProblem blend_of(const std::array<Address, 2>& addresses, int dtype,
+                             const std::array<int64_t, 4>& target_shape,
+                             const std::array<int64_t, 4>& target_strides,
+                             const std::array<int64_t, 4>& source_shape,
+                             const std::array<int64_t, 4>& source_strides, Address mask,
+                             int mask_kind, const std::array<int64_t, 2>& mask_shape,
+                             const std::array<Address, 7>& rows, int region,
+                             const PoissonOptions& options, Address status) {
+  return {view_of(addresses[0], dtype, target_shape, target_strides),
+          view_of(addresses[1], dtype, source_shape, source_strides),
+          at<void>(mask),
+          static_cast<MaskKind>(mask_kind),
+          mask_shape[0],
+          mask_shape[1],
+          {at<int64_t>(rows[0]), at<int64_t>(rows[1]), at<int64_t>(rows[2]), at<int64_t>(rows[3]),
+           at<int64_t>(rows[4]), at<double>(rows[5]), at<double>(rows[6])},
+          static_cast<BlendRegion>(region),
+          options,
+          at<int8_t>(status)};
 }
 
 void define_cuda(py::module_& m);

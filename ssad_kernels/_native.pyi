@@ -45,6 +45,28 @@ def cuda_poisson_solve(
     stream: int,
     /,
 ) -> None: ...
+def cuda_poisson_blend(
+    views: Sequence[int],
+    dtype: int,
+    target_shape: Sequence[int],
+    target_strides: Sequence[int],
+    source_shape: Sequence[int],
+    source_strides: Sequence[int],
+    mask: int,
+    mask_kind: int,
+    mask_shape: Sequence[int],
+    rows: Sequence[int],
+    region: int,
+    solver: int,
+    tol: float,
+    rtol: float,
+    max_iterations: int,
+    status: int,
+    side: int,
+    stream: int,
+    /,
+) -> None: ...
+def cuda_poisson_blend_bytes(side: int, channels: int, mask_kind: int, /) -> int: ...
 def cut_paste(
     source: int,
     out: int,

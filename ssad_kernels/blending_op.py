@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,12 +19,15 @@ from ssad_kernels._errors import (
     check_tensor,
     wording,
 )
-from ssad_kernels._op import define_op
+from ssad_kernels._op import Limits, define_op
 from ssad_kernels._status import is_applied
 from ssad_kernels.poisson import BACKWARD_RTOL, SOLVERS, check_stop, poisson_solve
 
 REGIONS = {"mask": 0, "rect": 1, "opencv": 2}
 MASK_KINDS = {torch.bool: 1, torch.uint8: 2, torch.float32: 3}
+# Of csrc/cuda/blend.h: what a block takes. Rectangles are solved by multigrid, too.
+_LARGEST_CUDA_SIDE: Final = 64
+_CUDA_SOLVERS = ("multigrid", "sine")
 # Dtype and shape after N of the rows of parameters, in the order of the schema.
 ROWS: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = (
     ("top_left", torch.int64, (2,)),
@@ -155,12 +158,14 @@ def _storage(tensor: Tensor) -> tuple[int, int]:
     return begin, begin + storage.nbytes()
 
 
-def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> None:
+def _run_native(
+    kernel: Any, target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any, last: Any
+) -> None:
     *rows, region, solver, tol, rtol, max_iterations, status = rest
     source = unshared(target, source)
     given = [None if row is None else row.contiguous() for row in (mask, *rows)]
     address, *addresses = (0 if row is None else row.data_ptr() for row in given)
-    _backend.native.poisson_blend(
+    kernel(
         [target.data_ptr(), source.data_ptr()],
         _backend.NATIVE_DTYPES[target.dtype],
         target.shape,
@@ -168,7 +173,7 @@ def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> Non
         source.shape,
         source.stride(),
         address,
-        0 if mask is None else MASK_KINDS[mask.dtype],
+        _mask_kind(mask),
         [0, 0] if mask is None else mask.shape[1:],
         addresses,
         REGIONS[region],
@@ -177,13 +182,58 @@ def _cpu(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> Non
         rtol,
         max_iterations,
         status.data_ptr(),
-        torch.get_num_threads(),
+        *last,
+    )
+
+
+def _mask_kind(mask: Tensor | None) -> int:
+    return 0 if mask is None else MASK_KINDS[mask.dtype]
+
+
+def _cpu(*args: Any) -> None:
+    _run_native(_backend.native.poisson_blend, *args, last=[torch.get_num_threads()])
+
+
+def _cuda(target: Tensor, *rest: Any) -> None:
+    last = [_largest_side(target, *rest), _backend.stream_of(target)]
+    with torch.cuda.device_of(target):
+        _run_native(_backend.native.cuda_poisson_blend, target, *rest, last=last)
+
+
+def _largest_side(
+    target: Tensor,
+    source: Tensor,
+    mask: Tensor | None,
+    top_left: Tensor,
+    sizes: Tensor | None,
+    *_: Any,
+) -> int:
+    """What no side of a patch, as far as it lies in the target, exceeds."""
+    limits = [target] + [mask] * (mask is not None) + [source] * (sizes is None)
+    return max(min(tensor.shape[dim] for tensor in limits) for dim in (-2, -1))
+
+
+def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any) -> bool:
+    solver = rest[8]
+    side = _largest_side(target, source, mask, *rest)
+    if solver not in _CUDA_SOLVERS or target.dtype == torch.float64 or side > _LARGEST_CUDA_SIDE:
+        return False
+    if not target.is_cuda:
+        return True
+    taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
+    return bool(
+        taken <= torch.cuda.get_device_properties(target.device).shared_memory_per_block_optin
     )
 
 
 def _cpu_copy(target: Tensor, *rest: Any) -> None:
     *arguments, out, status = rest
     _cpu(out.copy_(target), *arguments, status)
+
+
+def _cuda_copy(target: Tensor, *rest: Any) -> None:
+    *arguments, out, status = rest
+    _cuda(out.copy_(target), *arguments, status)
 
 
 def _triton(target: Tensor, source: Tensor, *rest: Any) -> None:
@@ -238,6 +288,11 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     return to_target, to_source, *(None,) * 13
 
 
+_CUDA_LIMITS = Limits(
+    f"multigrid and sine, all but float64, patches of at most {_LARGEST_CUDA_SIDE} pixels a side "
+    "(going by the shapes), as far as a block's shared memory holds them",
+    _cuda_serves,
+)
 _ARGUMENTS = (
     "Tensor source, Tensor? mask, Tensor top_left, Tensor? sizes, Tensor? source_index, "
     "Tensor? source_box, Tensor gradient, Tensor? source_gain, Tensor? target_gain, str region, "
@@ -249,6 +304,8 @@ poisson_blend_ = define_op(
     check=functools.partial(_check, "poisson_blend_"),
     allocate=_allocate,
     cpu=_cpu,
+    cuda=_cuda,
+    cuda_limits=_CUDA_LIMITS,
     triton=_triton,
     reference=reference.blending.poisson_blend_,
 )
@@ -258,6 +315,8 @@ poisson_blend = define_op(
     check=functools.partial(_check, "poisson_blend"),
     allocate=_allocate_copy,
     cpu=_cpu_copy,
+    cuda=_cuda_copy,
+    cuda_limits=_CUDA_LIMITS,
     triton=_triton_copy,
     reference=reference.blending.poisson_blend,
     setup_context=_save_for_backward,

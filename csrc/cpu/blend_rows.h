@@ -2,8 +2,8 @@
 #pragma once
 
 #include "blend_layout.h"
-#include "pixel.h"
 #include "rows.h"
+#include "ssad/pixel.h"
 
 namespace ssad::SSAD_LEVEL {
 

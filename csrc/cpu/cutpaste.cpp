@@ -8,9 +8,9 @@
 
 #include "families.h"
 #include "patch_jitter.h"
-#include "pixel.h"
 #include "rows.h"
 #include "ssad/parallel.h"
+#include "ssad/pixel.h"
 #include "ssad/rotation.h"
 
 namespace ssad::SSAD_LEVEL {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "pixel.h"
+#include "ssad/pixel.h"
 
 namespace ssad::SSAD_LEVEL {
 

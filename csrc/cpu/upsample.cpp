@@ -5,11 +5,11 @@
 #include <cstdint>
 
 #include "families.h"
-#include "pixel.h"
 #include "poisson_vector.h"
 #include "rows.h"
 #include "simd.h"
 #include "ssad/parallel.h"
+#include "ssad/pixel.h"
 #include "upsample_tables.h"
 
 namespace ssad::SSAD_LEVEL {

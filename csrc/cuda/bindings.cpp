@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "blend.h"
 #include "filters.h"
 #include "poisson.h"
 #include "runtime.h"
@@ -78,11 +79,30 @@ void cuda_difference_label(std::array<Address, 3> views, int dtype, std::array<i
   need_launch("difference_label", cuda::difference_label(problem, at<void>(stream)));
 }
 
+int64_t cuda_poisson_blend_bytes(int64_t side, int64_t channels, int mask_kind) {
+  return cuda::poisson_blend_bytes(side, channels, static_cast<MaskKind>(mask_kind));
+}
+
+void cuda_poisson_blend(std::array<Address, 2> addresses, int dtype,
+                        std::array<int64_t, 4> target_shape, std::array<int64_t, 4> target_strides,
+                        std::array<int64_t, 4> source_shape, std::array<int64_t, 4> source_strides,
+                        Address mask, int mask_kind, std::array<int64_t, 2> mask_shape,
+                        std::array<Address, 7> rows, int region, int solver, double tol,
+                        double rtol, int64_t max_iterations, Address status, int64_t side,
+                        Address stream) {
+  const BlendProblem problem = blend_of(
+      addresses, dtype, target_shape, target_strides, source_shape, source_strides, mask, mask_kind,
+      mask_shape, rows, region, options_of(solver, tol, rtol, max_iterations), status);
+  need_launch("poisson_blend", cuda::poisson_blend(problem, side, at<void>(stream)));
+}
+
 }  // namespace
 
 void define_cuda(py::module_& m) {
   m.attr("cuda_build") = cuda::build();
   m.def("cuda_runtime", &cuda_runtime, ReleaseGil());
+  m.def("cuda_poisson_blend", &cuda_poisson_blend, ReleaseGil());
+  m.def("cuda_poisson_blend_bytes", &cuda_poisson_blend_bytes, ReleaseGil());
   m.def("cuda_median_filter", &cuda_median_filter, ReleaseGil());
   m.def("cuda_difference_label", &cuda_difference_label, ReleaseGil());
   m.def("cuda_poisson_solve", &cuda_poisson_solve, ReleaseGil());

@@ -55,7 +55,7 @@ __device__ void find_box(const Memory& m, int h, int w, int natural) {
     unknowns += __shfl_xor_sync(kWholeWarp, unknowns, distance);
   }
   if (lane_index() != 0) return;
-  Box box = {0, 0, 0, 0, 0, 0, unknowns, 0};
+  Box box = {0, 0, 0, 0, 0, 0, unknowns, 0, 0};
   if (unknowns > 0) {
     const int end_y = 64 - __clzll(static_cast<long long>(occupied));
     const int end_x = 64 - __clzll(static_cast<long long>(columns));
@@ -157,10 +157,10 @@ __device__ Grid build_finest_grid(const Memory& m, const Box& box) {
   return fine;
 }
 
-// Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros. Returns the number
-// of grids. Coarse grids are to be looked at after the next barrier only.
+// Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros, and the box the
+// number of grids. Coarse grids and box are to be looked at after the next barrier only.
 template <int kSide>
-__device__ int build_hierarchy(const Memory& m, const Box& box) {
+__device__ void build_hierarchy(const Memory& m, const Box& box) {
   const BlockGroup block;
   for (int i = block.rank(); i < Layout<kSide>::kCoarse; i += block.size()) m.u[i] = 0.0f;
   Grid fine = build_finest_grid<kSide>(m, box);
@@ -192,7 +192,10 @@ __device__ int build_hierarchy(const Memory& m, const Box& box) {
     fine = coarse;  // its leaks are read after the next barrier only
     ++levels;
   }
-  return levels;
+  if (block.rank() != 0) return;
+  Box known = box;
+  known.levels = levels;
+  m.box[0] = known;
 }
 
 }  // namespace ssad::cuda

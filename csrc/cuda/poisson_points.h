@@ -52,6 +52,11 @@ struct Vector {
       for (int i = 0; i < kSlots; ++i) of[colour][i] = value(colour, i);
     }
   }
+
+  // In a slot that is known only when running.
+  __device__ void set(int colour, int slot, float value) {
+    fill([&](int c, int i) { return c == colour && i == slot ? value : of[c][i]; });
+  }
 };
 
 template <class Term>
@@ -140,6 +145,7 @@ struct FinePoints {
     }
   }
 
+<<<<<<< HEAD
   // The unknowns of a colour with the sums of their neighbours, which all have the other one;
   // in_strip(at, i) is the one in row i of the thread's own column.
   template <int kColour, class InStrip, class Act>
@@ -175,6 +181,10 @@ struct FinePoints {
 
   // The unknowns of both colours, in a loop: for what is long, done only once or twice, and does
   // not touch a Vector.
+=======
+  // The unknowns of both colours, in a loop: for what is long, done only once or twice, and touches
+  // no Vector but with `set`.
+>>>>>>> 512553b (Blend patches of up to 64 pixels in one CUDA kernel)
   template <class Act>
   __device__ void each_unknown(const Memory& m, Act act) const {
     for (int colour = 0; colour < 2; ++colour) {

@@ -61,6 +61,31 @@ def label_changes(kind: str) -> Callable[[], tuple[Tensor, ...]]:
     return run
 
 
+def blend_patches(
+    op: str, family: str, c: int, h: int, w: int, region: str = "mask", soft: bool = False
+) -> Callable[[], tuple[Tensor, ...]]:
+    """One iteration for each channel; soft masks with mixed gradients."""
+    margin = 0 if family == "full" else 2
+    dtype = torch.uint8 if region == "opencv" else torch.float32
+    target = make_images(1, c, h + margin, w + margin, dtype=dtype)
+    source = make_images(1, c, h, w, dtype=dtype, seed=1)
+    mask = make_mask(family, h, w)[None]
+    if soft:
+        mask = make_images(1, 1, h, w, seed=2)[:, 0] * mask
+    place = torch.full((1, 2), margin // 2)
+    rows = place, None, None, None, torch.tensor([int(soft)]), None, None
+    options = region, "multigrid", 0.0, 0.5, 1
+
+    def run() -> tuple[Tensor, ...]:
+        image = target.clone()
+        found = getattr(torch.ops.ssad_kernels, op)(image, source, mask, *rows, *options)
+        out, status = (image, found) if op.endswith("_") else found
+        assert status.item() in (0, 4, 5)
+        return out, status
+
+    return run
+
+
 # By op and kernel, all of its paths.
 KERNELS = {
     ("poisson_solve", "solve_planes<32>"): [
@@ -95,11 +120,26 @@ KERNELS = {
         label_changes("logistic"),
     ],
     ("difference_label", "label_tiles<0>"): [label_changes("factor")],
+    ("poisson_blend", "blend_patches<32>"): [
+        blend_patches("poisson_blend", "noise", 3, 9, 12),
+        blend_patches("poisson_blend", "full", 1, 12, 9),
+        blend_patches("poisson_blend", "disc", 1, 14, 12, "opencv", soft=True),
+    ],
+    ("poisson_blend_", "blend_patches<64>"): [
+        blend_patches("poisson_blend_", "noise", 2, 9, 33),
+        blend_patches("poisson_blend_", "disc", 1, 33, 12, "rect", soft=True),
+    ],
 }
 
 
 # Where a reduction is the last use of shared memory, the barrier at its end has nothing to part.
+<<<<<<< HEAD
 UNNOTICED = {name: ["block.h"] for name in ("filter_disks<5>", "label_tiles<5>", "label_tiles<0>")}
+=======
+# A small block is two warps, of which one takes all rows of a small patch's mask.
+UNNOTICED = {name: ["block.h"] for name in ("filter_disks<5>", "label_tiles<5>", "label_tiles<0>")}
+UNNOTICED["blend_patches<32>"] = ["blend_mask.h"]
+>>>>>>> 512553b (Blend patches of up to 64 pixels in one CUDA kernel)
 
 
 def outcome(run: Callable[[], tuple[Tensor, ...]], index: int, *, is_of_warps: bool) -> str:

@@ -69,11 +69,11 @@ struct BlendPlan {
 // Checks and clips the patch of sample i; returns its status.
 Status plan_patch(const BlendProblem& problem, int64_t i, BlendPlan* plan);
 
-static inline int64_t gradient_of(const BlendParams& params, int64_t i) {
+static SSAD_HD int64_t gradient_of(const BlendParams& params, int64_t i) {
   return params.gradient == nullptr ? kSourceGradient : params.gradient[i];
 }
 
-static inline bool is_active(const BlendPlan& plan) {
+static SSAD_HD bool is_active(const BlendPlan& plan) {
   return plan.status == kApplied || plan.status == kClipped;
 }
 

@@ -16,8 +16,10 @@ struct UInt8Wide {
   using Compute = float;
   using Wide = UInt8Wide;
   static constexpr float kBound = 255.0f;
-  static float load(uint8_t x) { return static_cast<float>(x); }
-  static uint8_t store(float x) { return static_cast<uint8_t>(static_cast<int32_t>(x + 0.5f)); }
+  static SSAD_HD float load(uint8_t x) { return static_cast<float>(x); }
+  static SSAD_HD uint8_t store(float x) {
+    return static_cast<uint8_t>(static_cast<int32_t>(x + 0.5f));
+  }
 };
 
 struct UInt8 {
@@ -25,8 +27,8 @@ struct UInt8 {
   using Compute = int16_t;
   using Wide = UInt8Wide;
   static constexpr int16_t kBound = 255 << kFixedBits;
-  static int16_t load(uint8_t x) { return static_cast<int16_t>(x << kFixedBits); }
-  static uint8_t store(int16_t x) {
+  static SSAD_HD int16_t load(uint8_t x) { return static_cast<int16_t>(x << kFixedBits); }
+  static SSAD_HD uint8_t store(int16_t x) {
     return static_cast<uint8_t>((x + (1 << (kFixedBits - 1))) >> kFixedBits);
   }
 };
@@ -36,8 +38,8 @@ struct Float32 {
   using Compute = float;
   using Wide = Float32;
   static constexpr float kBound = 1.0f;
-  static float load(float x) { return x; }
-  static float store(float x) { return x; }
+  static SSAD_HD float load(float x) { return x; }
+  static SSAD_HD float store(float x) { return x; }
 };
 
 struct Float64 {
@@ -45,17 +47,17 @@ struct Float64 {
   using Compute = double;
   using Wide = Float64;
   static constexpr double kBound = 1.0;
-  static double load(double x) { return x; }
-  static double store(double x) { return x; }
+  static SSAD_HD double load(double x) { return x; }
+  static SSAD_HD double store(double x) { return x; }
 };
 
-inline uint32_t bits_of(float x) {
+SSAD_HD uint32_t bits_of(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
 
-inline float float_of(uint32_t bits) {
+SSAD_HD float float_of(uint32_t bits) {
   float x;
   std::memcpy(&x, &bits, sizeof x);
   return x;
@@ -66,8 +68,8 @@ struct BFloat16 {
   using Compute = float;
   using Wide = BFloat16;
   static constexpr float kBound = 1.0f;
-  static float load(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
-  static uint16_t store(float x) {
+  static SSAD_HD float load(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
+  static SSAD_HD uint16_t store(float x) {
     const uint32_t bits = bits_of(x);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u) {  // NaN: rounding could make it infinite
       return static_cast<uint16_t>((bits >> 16) | 0x40u);
@@ -81,14 +83,14 @@ struct Float16 {
   using Compute = float;
   using Wide = Float16;
   static constexpr float kBound = 1.0f;
-  static float load(uint16_t x) {
+  static SSAD_HD float load(uint16_t x) {
     const uint32_t sign = static_cast<uint32_t>(x & 0x8000u) << 16;
     const uint32_t rest = static_cast<uint32_t>(x & 0x7FFFu) << 13;
     if (rest >= 0x0F800000u) return float_of(sign | rest | 0x7F800000u);  // inf and NaN
     // The product moves the exponent's bias from 15 to 127, subnormal numbers included.
     return float_of(sign | bits_of(float_of(rest) * float_of(0x77800000u)));
   }
-  static uint16_t store(float x) {
+  static SSAD_HD uint16_t store(float x) {
     const uint32_t sign = (bits_of(x) >> 16) & 0x8000u;
     const uint32_t rest = bits_of(x) & 0x7FFFFFFFu;
     if (rest > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u);
