@@ -218,12 +218,11 @@ def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any
     side = _largest_side(target, source, mask, *rest)
     if solver not in _CUDA_SOLVERS or target.dtype == torch.float64 or side > _LARGEST_CUDA_SIDE:
         return False
-    if not target.is_cuda:
+    if not (target.is_cuda and torch.cuda.is_available()):  # emulated, or traced without a GPU
         return True
     taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
-    return bool(
-        taken <= torch.cuda.get_device_properties(target.device).shared_memory_per_block_optin
-    )
+    most = torch.cuda.get_device_properties(target.device).shared_memory_per_block_optin
+    return bool(taken <= most)
 
 
 def _cpu_copy(target: Tensor, *rest: Any) -> None:
