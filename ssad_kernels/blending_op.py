@@ -209,7 +209,9 @@ def _largest_side(
     *_: Any,
 ) -> int:
     """What no side of a patch, as far as it lies in the target, exceeds."""
-    limits = [target] + [mask] * (mask is not None) + [source] * (sizes is None)
+    limits = [target]
+    limits += [mask] if mask is not None else []
+    limits += [source] if sizes is None else []
     return max(min(tensor.shape[dim] for tensor in limits) for dim in (-2, -1))
 
 
@@ -221,8 +223,8 @@ def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any
     if not (target.is_cuda and torch.cuda.is_available()):  # emulated, or traced without a GPU
         return True
     taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
-    most = torch.cuda.get_device_properties(target.device).shared_memory_per_block_optin
-    return bool(taken <= most)
+    gpu: Any = torch.cuda.get_device_properties(target.device)
+    return bool(taken <= gpu.shared_memory_per_block_optin)
 
 
 def _cpu_copy(target: Tensor, *rest: Any) -> None:
