@@ -37,8 +37,8 @@ struct BlendLayout {
 #endif
 
   static constexpr int kTarget = Solver::kEdges;
-  static constexpr int kInverse = kTarget + Solver::kFine * int{sizeof(float)};
-  static_assert(kInverse >= Solver::kInverse);
+  static constexpr int kTargetEnd = kTarget + Solver::kFine * int{sizeof(float)};
+  static constexpr int kInverse = kTargetEnd > Solver::kInverse ? kTargetEnd : Solver::kInverse;
 
   static constexpr int kPlan = (kInverse + Solver::kCoarse * int{sizeof(float)} + 7) / 8 * 8;
   static constexpr int kSample = kPlan + int{sizeof(BlendPlan)};

@@ -88,18 +88,11 @@ struct Layout {
   static constexpr int kSlots = kBits + 2 * kSide * int{sizeof(uint64_t)};
   static constexpr int kFloatSlots = kSlots + kMostWarps * int{sizeof(double)};
   static constexpr int kGrids = kFloatSlots + kMostWarps * int{sizeof(float)};
-<<<<<<< HEAD
   static constexpr int kBox = kGrids + kMostLevels * int{sizeof(uint32_t)};
-  static constexpr int kEdges = kBox + int{sizeof(Box)};
-  static constexpr int kFineU = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
-  static constexpr int kFineBytes = kFineU + kFine * int{sizeof(float)};  // without coarse grids
-=======
-  static constexpr int kBox = kGrids + kMostLevels * int{sizeof(Grid)};
   static constexpr int kFineU = kBox + int{sizeof(Box)};
   static constexpr int kEdges = kFineU + kFine * int{sizeof(float)};
   static constexpr int kFineBytes = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
   // Coarse grids, if any.
->>>>>>> 512553b (Blend patches of up to 64 pixels in one CUDA kernel)
   static constexpr int kU = kFineBytes;
   static constexpr int kF = kU + kCoarse * int{sizeof(float)};
   static constexpr int kInverse = kF + kCoarse * int{sizeof(float)};

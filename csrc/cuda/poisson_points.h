@@ -145,7 +145,6 @@ struct FinePoints {
     }
   }
 
-<<<<<<< HEAD
   // The unknowns of a colour with the sums of their neighbours, which all have the other one;
   // in_strip(at, i) is the one in row i of the thread's own column.
   template <int kColour, class InStrip, class Act>
@@ -179,12 +178,8 @@ struct FinePoints {
     each_around<kColour>([&](int, int i) { return own.of[kOther][i]; }, act);
   }
 
-  // The unknowns of both colours, in a loop: for what is long, done only once or twice, and does
-  // not touch a Vector.
-=======
   // The unknowns of both colours, in a loop: for what is long, done only once or twice, and touches
   // no Vector but with `set`.
->>>>>>> 512553b (Blend patches of up to 64 pixels in one CUDA kernel)
   template <class Act>
   __device__ void each_unknown(const Memory& m, Act act) const {
     for (int colour = 0; colour < 2; ++colour) {

@@ -133,13 +133,9 @@ KERNELS = {
 
 
 # Where a reduction is the last use of shared memory, the barrier at its end has nothing to part.
-<<<<<<< HEAD
-UNNOTICED = {name: ["block.h"] for name in ("filter_disks<5>", "label_tiles<5>", "label_tiles<0>")}
-=======
 # A small block is two warps, of which one takes all rows of a small patch's mask.
 UNNOTICED = {name: ["block.h"] for name in ("filter_disks<5>", "label_tiles<5>", "label_tiles<0>")}
 UNNOTICED["blend_patches<32>"] = ["blend_mask.h"]
->>>>>>> 512553b (Blend patches of up to 64 pixels in one CUDA kernel)
 
 
 def outcome(run: Callable[[], tuple[Tensor, ...]], index: int, *, is_of_warps: bool) -> str:
