@@ -135,7 +135,7 @@ __device__ Status solve_channel(const Memory& m, const Images<kSide>& images,
 template <int kSide>
 __device__ void composite(const Memory& m, const Images<kSide>& images) {
   const BlockGroup block;
-  const Grid grid = m.grids[0];
+  const Grid grid = finest_grid<kSide>(m);
   const Guide<kSide> guide = make_guide(m, images.memory, grid, images);
   const int waiting = waiting_channels(images.problem.target.c);
   const Box& box = guide.box;

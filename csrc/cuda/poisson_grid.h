@@ -149,6 +149,12 @@ struct Memory {
   Shared<float> u, f, inverse;  // of the coarse grids: u is about inverse(A) f; 1 / degree or 0
 };
 
+template <int kSide>
+__device__ Grid finest_grid(const Memory& m) {
+  const Grid g = unpacked(m.grids[0]);
+  return make_finest_grid<kSide>(g.h, g.w, g.natural);
+}
+
 // Without coarse grids: the first kFineBytes.
 template <int kSide>
 __device__ Memory carve_finest(unsigned char* bytes) {

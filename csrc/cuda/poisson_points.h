@@ -98,8 +98,7 @@ struct FinePoints {
   Vector right_hand_side;
 
   __device__ FinePoints(const Memory& m) : u(m.fine), edges(m.edges) {
-    const Grid packed = unpacked(m.grids[0]);
-    grid = make_finest_grid<kSide>(packed.h, packed.w, packed.natural);
+    grid = finest_grid<kSide>(m);
   }
 
   __device__ static constexpr int stride() { return Layout<kSide>::kStride; }
