@@ -185,13 +185,12 @@ def _changes_kernel(
     is_inside = is_inside & (total == total)
     is_changed = is_inside & (total > tl.load(threshold))
     total = tl.where(is_inside, total, 0)
+    if compute != tl.int32:  # before the median, which leaves no room for a tile in float64
+        scale: tl.constexpr = 255 / channels
+        total = (total * tl.full((), scale, compute)).to(tl.float32)
     is_set = _majority(is_changed, y, x, first_y, first_x, height, width, radius)
     if has_values:
-        if compute == tl.int32:
-            value = total.to(tl.float32)
-        else:
-            scale: tl.constexpr = 255 / channels
-            value = (total * tl.full((), scale, compute)).to(tl.float32)
+        value = total.to(tl.float32)
     else:
         constant = tl.load(factor + sample) if has_factor else 1.0
         value = tl.full((rows, columns), 1.0, tl.float32) * constant
