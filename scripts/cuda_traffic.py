@@ -112,25 +112,73 @@ def row(case: Case) -> list[str]:
 _ITERATIONS = 8
 
 
-def _multigrid(h: int, w: int, family: str) -> Case:
-    rhs, boundary = make_images(2, 1, h, w, dtype=torch.float32).split(1)
-    mask = make_mask(family, h, w)[None]
+_IMAGE = 256  # a side
+
+
+def _iterations(solver: str, side: int, family: str) -> Case:
+    rhs, boundary = make_images(2, 1, side, side, dtype=torch.float32).split(1)
+    mask = make_mask(family, side, side)[None]
 
     def args(iterations: int) -> tuple[Any, ...]:
-        return rhs - 0.5, mask, boundary, "multigrid", 0.0, 0.0, iterations
+        return rhs - 0.5, mask, boundary, solver, 0.0, 0.0, iterations
 
-    return Case("poisson_solve", args(_ITERATIONS), h * w, (args(1), args(2)))
+    return Case("poisson_solve", args(_ITERATIONS), side * side, (args(1), args(2)))
+
+
+def _sines(side: int) -> Case:
+    rhs, boundary = make_images(2, 1, side, side, dtype=torch.float32).split(1)
+    return Case("poisson_solve", (rhs, None, boundary, "sine", 0.0, 0.0, 1), side * side)
+
+
+def _blend(side: int, dtype: torch.dtype) -> Case:
+    target, source = make_images(2, 3, _IMAGE, _IMAGE, dtype=dtype).split(1)
+    mask = torch.ones(1, side, side, dtype=torch.bool)
+    box = torch.tensor([[40, 70, side, side]])
+    place, gradient = torch.tensor([[101, 30]]), torch.zeros(1, dtype=torch.int64)
+    rows = (mask, place, None, None, box, gradient, None, None)
+    tol = 0.1 if dtype == torch.uint8 else 0.1 / 255  # a tenth of a grey level
+    stop = ("mask", "multigrid", tol, 0.0, 40)
+    return Case("poisson_blend_", (target, source, *rows, *stop), 3 * side * side)
+
+
+def _label(dtype: torch.dtype) -> Case:
+    before, after = make_images(2, 3, _IMAGE, _IMAGE, dtype=dtype).split(1)
+    region, row = torch.ones(1, 1, _IMAGE, _IMAGE, dtype=torch.bool), torch.ones(1)
+    threshold = 3.0 if dtype == torch.uint8 else 3.0 / 255
+    args = (before, after, region, "logistic", row, row, None, threshold, 5, 5)
+    return Case("difference_label", args, _IMAGE * _IMAGE)
 
 
 def cases() -> dict[str, Case]:
     """What is counted, by the names of the table's rows."""
-    return {
-        f"poisson_solve: multigrid, {_ITERATIONS} iterations, {h} x {w}, {family}": _multigrid(
-            h, w, family
+    found = {
+        f"poisson_solve: {solver}, {_ITERATIONS} iterations, {side} x {side}, {family}": (
+            _iterations(solver, side, family)
         )
-        for h, w in ((64, 64), (32, 32))
-        for family in ("full", "disc", "noise")
+        for solver, side, families in (
+            ("multigrid", 64, ("full", "disc", "noise")),
+            ("multigrid", 32, ("full", "disc", "noise")),
+            ("jacobi", 64, ("disc",)),
+            ("sor", 32, ("disc",)),
+        )
+        for family in families
     }
+    for side in (32, 64, 128):
+        found[f"poisson_solve: sine, {side} x {side}"] = _sines(side)
+    grey = make_images(1, 1, _IMAGE, _IMAGE)
+    images = f"{_IMAGE} x {_IMAGE}"
+    found[f"median_filter: uint8, {images}, disk of radius 5"] = Case(
+        "median_filter", (grey, 5, False, None), grey.numel()
+    )
+    found[f"median_filter: bool, {images}, square of 5"] = Case(
+        "median_filter", (grey > 99, 2, True, None), grey.numel()
+    )
+    for dtype, name in ((torch.uint8, "uint8"), (torch.float32, "float32")):
+        found[f"difference_label: {name}, 3 x {images}, logistic"] = _label(dtype)
+        for side in (32, 64):
+            patch = f"{name}, 3 x {side} x {side} in {images}"
+            found[f"poisson_blend_: {patch}"] = _blend(side, dtype)
+    return found
 
 
 if __name__ == "__main__":

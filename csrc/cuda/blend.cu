@@ -219,7 +219,8 @@ __global__ void __launch_bounds__(Layout<kSide>::kThreads, BlendLayout<kSide>::k
   if (block.rank() != 0) return;
   const BlendPlan again = memory.plan[0];  // it was not kept in registers
   const int64_t sample = memory.sample[0];
-  problem.status[sample] = blended == kApplied ? static_cast<Status>(again.status) : blended;
+  const auto status = blended == kApplied ? static_cast<Status>(again.status) : blended;
+  store_element<int8_t>(problem.status, sample, status);
 }
 
 template <int kSide>

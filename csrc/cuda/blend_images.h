@@ -9,12 +9,24 @@
 
 namespace ssad::cuda {
 
+template <class T>
+__device__ T load_element(const void* data, int64_t at) {
+  const Global<const T> elements = static_cast<const T*>(data);
+  return elements[at];
+}
+
+template <class T>
+__device__ void store_element(void* data, int64_t at, T value) {
+  const Global<T> elements = static_cast<T*>(data);
+  elements[at] = value;
+}
+
 __device__ inline float load_pixel(const ImageView& view, int64_t at) {
   switch (view.dtype) {
-    case Dtype::kUInt8: return UInt8Wide::load(static_cast<const uint8_t*>(view.data)[at]);
-    case Dtype::kFloat16: return Float16::load(static_cast<const uint16_t*>(view.data)[at]);
-    case Dtype::kBFloat16: return BFloat16::load(static_cast<const uint16_t*>(view.data)[at]);
-    default: return static_cast<const float*>(view.data)[at];
+    case Dtype::kUInt8: return UInt8Wide::load(load_element<uint8_t>(view.data, at));
+    case Dtype::kFloat16: return Float16::load(load_element<uint16_t>(view.data, at));
+    case Dtype::kBFloat16: return BFloat16::load(load_element<uint16_t>(view.data, at));
+    default: return load_element<float>(view.data, at);
   }
 }
 
@@ -22,12 +34,11 @@ __device__ inline void store_pixel(const ImageView& view, int64_t at, float valu
   switch (view.dtype) {
     case Dtype::kUInt8: {
       const float bounded = value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value;
-      static_cast<uint8_t*>(view.data)[at] = UInt8Wide::store(bounded);
-      break;
+      return store_element(view.data, at, UInt8Wide::store(bounded));
     }
-    case Dtype::kFloat16: static_cast<uint16_t*>(view.data)[at] = Float16::store(value); break;
-    case Dtype::kBFloat16: static_cast<uint16_t*>(view.data)[at] = BFloat16::store(value); break;
-    default: static_cast<float*>(view.data)[at] = value;
+    case Dtype::kFloat16: return store_element(view.data, at, Float16::store(value));
+    case Dtype::kBFloat16: return store_element(view.data, at, BFloat16::store(value));
+    default: store_element(view.data, at, value);
   }
 }
 
@@ -90,7 +101,7 @@ struct Images {
   }
 
   __device__ float gain(const double* gains) const {
-    return gains == nullptr ? 1.0f : static_cast<float>(gains[sample()]);
+    return gains == nullptr ? 1.0f : static_cast<float>(load_element<double>(gains, sample()));
   }
 
   // As it is. OpenCV resizes to whole levels.

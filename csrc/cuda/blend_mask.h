@@ -35,10 +35,10 @@ struct MaskTraits {
 __device__ inline uint32_t stored_weight(const BlendProblem& problem, int64_t at) {
   if (problem.mask_kind == MaskKind::kNone) return 1;
   if (problem.mask_kind == MaskKind::kFloat32) {
-    const float value = static_cast<const float*>(problem.mask)[at];
+    const auto value = load_element<float>(problem.mask, at);
     return bits_of(value < 0.0f ? 0.0f : value > 1.0f ? 1.0f : value);
   }
-  return static_cast<const uint8_t*>(problem.mask)[at];
+  return load_element<uint8_t>(problem.mask, at);
 }
 
 // A word of each lane's byte and those of the three beside it.

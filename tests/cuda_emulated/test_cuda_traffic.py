@@ -43,6 +43,13 @@ def test_multigrid_reads_and_writes_few_words_of_few_banks(traffic: Any) -> None
         assert after.ways <= 2
 
 
+def test_images_are_read_and_written_little_more_than_once(traffic: Any) -> None:
+    for name, case in traffic.cases().items():
+        if not name.startswith("poisson_solve"):
+            counts = traffic.count(case.op, case.args)
+            assert counts.by_block <= 1.3 * counts.compulsory, name
+
+
 def test_nothing_is_counted_unless_asked_for(traffic: Any) -> None:
     case = next(iter(traffic.cases().values()))
     traffic.count(case.op, case.args)
