@@ -160,6 +160,15 @@ def _why_no_native_cuda() -> str:
     return ""
 
 
+def may_be_native_cuda(device_type: str) -> bool:
+    """Whether native CUDA kernels, if any are built, are among what tensors of a device may run."""
+    if native is None or active() in ("triton", "reference"):
+        return False
+    if device_type == "cuda":
+        return bool(native.cuda_build == "nvcc")
+    return active() == "cuda-emulated"
+
+
 def stream_of(tensor: Tensor) -> int:
     """The current stream of a tensor's GPU; 0 on a CPU, where CUDA kernels are emulated."""
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0

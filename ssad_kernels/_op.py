@@ -58,8 +58,8 @@ class _Op:
         All that counts of the arguments is whether native CUDA serves them.
         """
         limit = ""
-        if args and self.cuda_limits is not None and not self.cuda_limits.serves(*args):
-            limit = self.cuda_limits.what
+        if args and self.cuda_limits is not None and _backend.may_be_native_cuda(device_type):
+            limit = "" if self.cuda_limits.serves(*args) else self.cuda_limits.what
         key = (_backend.active(), device_type, limit)
         if key not in self._chosen:
             self._chosen[key] = self._choose(*key[1:])

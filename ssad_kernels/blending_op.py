@@ -163,6 +163,7 @@ def _run_native(
 ) -> None:
     *rows, region, solver, tol, rtol, max_iterations, status = rest
     source = unshared(target, source)
+    mask = None if mask is None else unshared(target, mask)
     given = [None if row is None else row.contiguous() for row in (mask, *rows)]
     address, *addresses = (0 if row is None else row.data_ptr() for row in given)
     kernel(
@@ -224,7 +225,9 @@ def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any
         return True
     taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
     gpu: Any = torch.cuda.get_device_properties(target.device)
-    return bool(taken <= gpu.shared_memory_per_block_optin)
+    # What every GPU has, where torch does not tell (before 2.7).
+    most = getattr(gpu, "shared_memory_per_block_optin", 48 * 1024)
+    return bool(taken <= most)
 
 
 def _cpu_copy(target: Tensor, *rest: Any) -> None:

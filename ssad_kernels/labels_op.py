@@ -42,7 +42,7 @@ def _check_radius(op: str, radius: int) -> None:
 
 def _check_median(images: Tensor, radius: int, is_square: bool, boxes: Tensor | None) -> None:
     op = "median_filter"
-    check_images(op, images, dtypes=MEDIAN_DTYPES)
+    check_images(op, images, dtypes=[torch.bool] if is_square else MEDIAN_DTYPES)
     if not (is_square and radius == 0):
         _check_radius(op, radius)
     if boxes is not None:
@@ -72,6 +72,7 @@ def _check_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> N
         raise ValueError(wording(op, "kind", f"be one of {', '.join(KINDS)}", repr(kind)))
     for name, row in zip(("steepness", "midpoint", "factor"), rows, strict=True):
         if row is not None:
+            check_dtype(op, name, row, [torch.float32])
             check_shape(op, name, row, (n,))
             check_device(op, name, row, before.device)
     check_size(op, size)

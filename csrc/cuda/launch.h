@@ -42,7 +42,9 @@ const char* launch(void (*kernel)(Parameters...), int64_t blocks, int threads, s
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes));
   }
-  if (error == cudaSuccess) {
+  if (error != cudaSuccess) {
+    cudaGetLastError();  // takes it back, lest the next launch reports it
+  } else {
     kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes,
              static_cast<cudaStream_t>(stream)>>>(arguments...);
     error = cudaGetLastError();

@@ -35,6 +35,7 @@ class Variant(NamedTuple):
         constants: values of the ``tl.constexpr`` arguments, and of integers that are 1.
         options: options of the launch.
         integer: Triton's type of all other integers.
+        is_narrow: whether its launcher sees to it that integers fit 32 bits.
     """
 
     kernel: Any
@@ -42,6 +43,7 @@ class Variant(NamedTuple):
     constants: Mapping[str, Any]
     options: Mapping[str, Any] = {}
     integer: str = "i32"
+    is_narrow: bool = False
 
     def compile(self, capability: int) -> CompiledKernel:
         """Compile for a compute capability, 80 for sm_80."""

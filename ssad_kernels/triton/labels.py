@@ -34,7 +34,8 @@ _KINDS = {"binary": 0, "intensity": 1, "logistic": 2, "factor": 3}
 def _load_sum(plane, offsets, stride_c, mask, channels: tl.constexpr, compute: tl.constexpr):
     total = tl.load(plane + offsets, mask=mask, other=0).to(compute)
     for c in tl.static_range(1, channels):
-        total += tl.load(plane + c * stride_c + offsets, mask=mask, other=0).to(compute)
+        channel = plane + c * tl.cast(stride_c, tl.int64)
+        total += tl.load(channel + offsets, mask=mask, other=0).to(compute)
     return total
 
 
@@ -244,6 +245,13 @@ def _tiles(size: Sequence[int], halo: int) -> list[int]:
     return [number for pair in zip(*numbers, strict=True) for number in pair]
 
 
+def _within_reach(images: Tensor) -> Tensor:
+    """A copy if a stride does not fit 32 bits, or the way across a tile."""
+    *_, stride_y, stride_x = images.stride()
+    across = _ROWS * stride_y + _COLUMNS * stride_x
+    return images.contiguous() if max(across, *images.stride()) >= 1 << 31 else images
+
+
 def launch_mask(
     images: Tensor, low: float, high: float, is_otsu: bool, size: int, out: Tensor
 ) -> None:
@@ -251,6 +259,7 @@ def launch_mask(
     n, channels, height, width = images.shape
     if n == 0:
         return
+    images = _within_reach(images)
     # A number by itself would arrive as float32.
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     bounds = torch.cat([images.new_full((1,), bound, dtype=dtype) for bound in (low, high)])
@@ -286,6 +295,7 @@ def launch_label(before: Tensor, after: Tensor, region: Tensor, *rest: Any) -> N
     if has_values:
         values, marks = torch.empty_like(label), torch.empty_like(label, dtype=torch.uint8)
     region = counted(region, steepness, midpoint, factor)
+    before, after, region = (_within_reach(images) for images in (before, after, region))
     region_n, _, region_y, region_x = region.stride()
     tiles = _tiles((height, width), size // 2)
     with torch.cuda.device_of(before):
@@ -329,7 +339,7 @@ def _variants() -> list[Variant]:
         shared = {"channels": 3, "compute": _compute(dtype)}
         pointers = {"images": pointer, "bounds": bound, "out": "*u8"}
         constants = {**shared, **tile, "stride_x": 1}
-        found.append(Variant(_objects_kernel, pointers, constants, _TILE_OPTIONS))
+        found.append(Variant(_objects_kernel, pointers, constants, _TILE_OPTIONS, is_narrow=True))
         pointers = {"images": pointer, "levels": "*u8"}
         constants = {**shared, "stride_x": 1, "block": BLOCK}
         found.append(Variant(_levels_kernel, pointers, constants, _UNFUSED))
@@ -340,7 +350,9 @@ def _variants() -> list[Variant]:
         constants = {**shared, **tile, **dict.fromkeys(("before_x", "after_x", "region_x"), 1)}
         for has_values in (False, True):
             constants |= {"has_values": has_values, "has_factor": not has_values}
-            found.append(Variant(_changes_kernel, pointers, {**constants}, _TILE_OPTIONS))
+            found.append(
+                Variant(_changes_kernel, pointers, {**constants}, _TILE_OPTIONS, is_narrow=True)
+            )
     pointers = {
         "values": "*fp32", "marks": "*u8", "steepness": "*fp32", "midpoint": "*fp32",
         "label": "*fp32",

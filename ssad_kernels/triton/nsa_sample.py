@@ -265,7 +265,10 @@ def _sample_nsa_patches_kernel(
 
 @functools.cache
 def _tables(device: torch.device) -> Tensor:
-    return quantiles.table(device)
+    table = quantiles.table(device)
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.current_stream(device).synchronize()  # once: for all streams to come
+    return table
 
 
 def _summed(masks: Tensor, index: Tensor) -> Tensor:
