@@ -312,3 +312,12 @@ def test_tv_tensors_of_any_kind():
     assert torch.equal(out, expected)
     poisson_blend_(*wrapped, place)
     assert torch.equal(target, expected)
+
+
+def test_a_mask_may_lie_in_the_memory_of_the_target():
+    shared = make_images(3, 1, 12, 12, dtype=torch.uint8)
+    source, top_left = make_images(2, 1, 12, 12, seed=1), torch.zeros(2, 2, dtype=torch.int64)
+    mask, target = shared[:2, 0], shared[1:]
+    expected = poisson_blend(target, source, mask.clone(), top_left)
+    poisson_blend_(target, source, mask, top_left)
+    assert same_bits(target, expected)

@@ -133,3 +133,24 @@ def test_what_native_cuda_does_not_serve_goes_to_the_next_backend(monkeypatch, a
         assert with_triton.choose("cuda", *args)[0] == "triton"
         with pytest.raises(RuntimeError, match=reasons):
             without.choose("cuda", *args)
+
+
+def never(*_: Any) -> bool:
+    raise AssertionError
+
+
+def test_limits_are_asked_only_where_native_cuda_may_run(monkeypatch):
+    """They may look into the extension."""
+    use_machine(monkeypatch, build="none")
+    op = make_op(_op.Limits("nothing", never), "triton", "cpu")
+    args = SERVED[0]
+    assert op.choose("cuda", *args)[0] == "triton"
+    assert op.choose("cpu", *args)[0] == "cpu"
+    use_machine(monkeypatch)
+    for backend in ("triton", "reference"):
+        with use_backend(backend):
+            assert op.choose("cuda", *args)[0] == backend
+    monkeypatch.setattr(_backend, "native", None)
+    monkeypatch.setattr(_backend, "native_reason", "the C++ extension could not be loaded (gone)")
+    monkeypatch.setattr(op, "_chosen", {})
+    assert op.choose("cuda", *args)[0] == "triton"

@@ -138,3 +138,13 @@ def test_otsu_of_scikit_image(is_dark):
     assert np.array_equal(object_mask(image, "otsu")[0, 0].numpy(), expected)
     as_floats = image.float().expand(1, 3, 60, 60) / 255
     assert np.array_equal(object_mask(as_floats, "otsu")[0, 0].numpy(), expected)
+
+
+def test_operators_check_what_the_functions_make_sure_of():
+    op = torch.ops.ssad_kernels
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="`images` must"):
+        op.median_filter(images, 2, True, None)
+    region, row = images.bool(), torch.ones(1, dtype=torch.float64)
+    with pytest.raises(TypeError, match="`factor` must"):
+        op.difference_label(images, images, region, "factor", None, None, row, 1.0, 5, 5)
