@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ def use_machine(
     monkeypatch.setattr(_backend, "native", native)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_torch_gpu)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "triton")
     for op in _op._OPS.values():
         monkeypatch.setattr(op, "_chosen", {})
 
