@@ -221,7 +221,7 @@ def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any
     side = _largest_side(target, source, mask, *rest)
     if solver not in _CUDA_SOLVERS or target.dtype == torch.float64 or side > _LARGEST_CUDA_SIDE:
         return False
-    if not (target.is_cuda and torch.cuda.is_available()):  # emulated, or traced without a GPU
+    if not (target.is_cuda and has_memory(target)):  # emulated, or traced
         return True
     taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
     gpu: Any = torch.cuda.get_device_properties(target.device)

@@ -176,3 +176,15 @@ def test_counts_tell_not_a_number_by_its_bits() -> None:
     values = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
     check("count_above", (values, values, None, None))
     check("count_above", (values, values, values.isnan(), 3))
+
+
+def test_far_strides_are_copied_before_labels() -> None:
+    """Offsets within a tile have 32 bits."""
+    from ssad_kernels.triton.labels import _within_reach
+
+    far = torch.empty_strided((1, 1, 2, 3), (1, 1, 1 << 26, 1), device="meta")
+    assert _within_reach(far).stride() == (6, 6, 3, 1)
+    wide = torch.empty_strided((2, 1, 2, 3), (1 << 31, 1, 3, 1), device="meta")
+    assert _within_reach(wide).is_contiguous()
+    near = torch.empty_strided((1, 1, 2, 3), (1, 1, 1 << 25, 1), device="meta")
+    assert _within_reach(near) is near
