@@ -9,18 +9,6 @@
 
 namespace ssad::cuda {
 
-template <class T>
-__device__ T load_element(const void* data, int64_t at) {
-  const Global<const T> elements = static_cast<const T*>(data);
-  return elements[at];
-}
-
-template <class T>
-__device__ void store_element(void* data, int64_t at, T value) {
-  const Global<T> elements = static_cast<T*>(data);
-  elements[at] = value;
-}
-
 __device__ inline float load_pixel(const ImageView& view, int64_t at) {
   switch (view.dtype) {
     case Dtype::kUInt8: return UInt8Wide::load(load_element<uint8_t>(view.data, at));

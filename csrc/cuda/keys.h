@@ -2,9 +2,7 @@
 // Keys: 32-bit integers in the order of the elements of an image, and back.
 #pragma once
 
-#include <cstring>
-
-#include "launch.h"
+#include "elements.h"
 #include "ssad/labels.h"
 
 namespace ssad::cuda {
@@ -31,41 +29,35 @@ __device__ inline uint32_t float_of_key(int32_t key, uint32_t sign, uint32_t nan
 }
 
 __device__ inline int32_t load_key(const void* data, int64_t at, Element element) {
-  const Global<const uint32_t> words = static_cast<const uint32_t*>(data);
-  const Global<const uint16_t> halves = static_cast<const uint16_t*>(data);
-  const Global<const uint8_t> bytes = static_cast<const uint8_t*>(data);
+  const auto half = [&] { return load_element<uint16_t>(data, at); };
   switch (element) {
-    case Element::kUInt8: return bytes[at];
-    case Element::kInt16: return static_cast<int16_t>(halves[at]);
-    case Element::kFloat16: return key_of_float(halves[at], 0x8000u, 0x7C00u);
-    case Element::kBFloat16: return key_of_float(halves[at], 0x8000u, 0x7F80u);
-    case Element::kFloat32: return key_of_float(words[at], 0x80000000u, 0x7F800000u);
-    default: return static_cast<int32_t>(words[at]);
+    case Element::kUInt8: return load_element<uint8_t>(data, at);
+    case Element::kInt16: return static_cast<int16_t>(half());
+    case Element::kFloat16: return key_of_float(half(), 0x8000u, 0x7C00u);
+    case Element::kBFloat16: return key_of_float(half(), 0x8000u, 0x7F80u);
+    case Element::kFloat32:
+      return key_of_float(load_element<uint32_t>(data, at), 0x80000000u, 0x7F800000u);
+    default: return load_element<int32_t>(data, at);
   }
 }
 
 __device__ inline void store_key(int32_t key, void* data, int64_t at, Element element) {
-  const Global<uint32_t> words = static_cast<uint32_t*>(data);
-  const Global<uint16_t> halves = static_cast<uint16_t*>(data);
-  const Global<uint8_t> bytes = static_cast<uint8_t*>(data);
-  const auto half = [&](uint32_t bits) { halves[at] = static_cast<uint16_t>(bits); };
+  const auto half = [&](uint32_t bits) { store_element(data, at, static_cast<uint16_t>(bits)); };
   switch (element) {
-    case Element::kUInt8: bytes[at] = static_cast<uint8_t>(key); break;
-    case Element::kInt16: half(static_cast<uint32_t>(key)); break;
-    case Element::kFloat16: half(float_of_key(key, 0x8000u, 0x7E00u)); break;
-    case Element::kBFloat16: half(float_of_key(key, 0x8000u, 0x7FC0u)); break;
-    case Element::kFloat32: words[at] = float_of_key(key, 0x80000000u, 0x7FC00000u); break;
-    default: words[at] = static_cast<uint32_t>(key);
+    case Element::kUInt8: return store_element(data, at, static_cast<uint8_t>(key));
+    case Element::kInt16: return half(static_cast<uint32_t>(key));
+    case Element::kFloat16: return half(float_of_key(key, 0x8000u, 0x7E00u));
+    case Element::kBFloat16: return half(float_of_key(key, 0x8000u, 0x7FC0u));
+    case Element::kFloat32:
+      return store_element(data, at, float_of_key(key, 0x80000000u, 0x7FC00000u));
+    default: store_element(data, at, key);
   }
 }
 
 // Bits as they are.
 template <class T>
 __device__ void copy_as(const void* from, int64_t at, void* to, int64_t there) {
-  const Global<const T> source = static_cast<const T*>(from);
-  const Global<T> target = static_cast<T*>(to);
-  const T element = source[at];
-  target[there] = element;
+  store_element(to, there, load_element<T>(from, at));
 }
 
 __device__ inline void copy_element(const void* from, int64_t at, void* to, int64_t there,

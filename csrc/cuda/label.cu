@@ -2,10 +2,10 @@
 // A label in one launch: differences, the square median of what changed, and the disk median of
 // what is left of them never leave shared memory. A block makes a tile; what it reads of its
 // neighbours' images lies within both windows' reach.
-#include <cstring>
-
+#include "elements.h"
 #include "filters.h"
 #include "median_network.h"
+#include "ssad/pixel.h"
 #include "window_bits.h"
 
 namespace ssad::cuda {
@@ -28,36 +28,11 @@ struct Layout {
   static constexpr int kBytes = kSlots + kMostWarps * 4;
 };
 
-__device__ inline bool is_finite(float value) { return value - value == 0.0f; }
-
-template <class To, class From>
-__device__ To bits_as(From from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
-}
-
-// Elements as numbers that can be subtracted.
-struct Float16 {
-  uint16_t bits;
+// As the other elements are in ssad/pixel.h; but of bytes sums are integers.
+struct Byte {
+  using Stored = uint8_t;
+  static __device__ int load(uint8_t x) { return x; }
 };
-struct BFloat16 {
-  uint16_t bits;
-};
-__device__ inline int widened(uint8_t x) { return x; }
-__device__ inline float widened(float x) { return x; }
-__device__ inline double widened(double x) { return x; }
-__device__ inline float widened(BFloat16 x) {
-  return bits_as<float>(static_cast<uint32_t>(x.bits) << 16);
-}
-__device__ inline float widened(Float16 x) {
-  constexpr float kBiases = 5.192296858534828e33f;  // 2^112: an exponent's bias is 15, not 127
-  const uint32_t magnitude = x.bits & 0x7FFFu, sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
-  const float scaled = bits_as<float>(magnitude << 13) * kBiases;
-  const uint32_t infinite = magnitude >= 0x7C00u ? 0x7F800000u : 0u;
-  return bits_as<float>(bits_as<uint32_t>(scaled) | infinite | sign);
-}
 
 // What a pixel has changed by: above the threshold or not, and as a key. That of bytes is their sum
 // over the channels, that of others the bits of the mean, which is not negative.
@@ -70,20 +45,18 @@ struct Pixel {
   int64_t before, after;  // its first channel
 };
 
-template <class Stored>
+template <class P>
 __device__ auto sum_of_differences(const LabelProblem& problem, const Pixel& pixel) {
-  const Global<const Stored> before =
-      static_cast<const Stored*>(problem.before.data) + pixel.before;
-  const Global<const Stored> after = static_cast<const Stored*>(problem.after.data) + pixel.after;
+  using Stored = typename P::Stored;
+  const ImageView &before = problem.before, &after = problem.after;
   const auto size = [&](int64_t c) {
-    const Stored own = before[c * problem.before.stride_c];
-    const Stored other = after[c * problem.after.stride_c];
-    const auto x = widened(own), y = widened(other);
+    const auto x = P::load(load_element<Stored>(before.data, pixel.before + c * before.stride_c));
+    const auto y = P::load(load_element<Stored>(after.data, pixel.after + c * after.stride_c));
     return x > y ? x - y : y - x;
   };
   auto sum = size(0);
   SSAD_NO_UNROLL
-  for (int64_t c = 1; c < problem.before.c; ++c) sum += size(c);
+  for (int64_t c = 1; c < before.c; ++c) sum += size(c);
   return sum;
 }
 
@@ -94,7 +67,7 @@ __device__ Change change_of(const LabelProblem& problem, Sum sum) {
       static_cast<Sum>(problem.threshold < kLargest ? problem.threshold : kLargest);
   if (!(sum == sum)) return {false, 0};
   const auto level = static_cast<float>(sum * (Sum{255} / static_cast<Sum>(problem.before.c)));
-  return {sum > threshold, bits_as<int32_t>(level)};
+  return {sum > threshold, static_cast<int32_t>(bits_of(level))};
 }
 
 __device__ inline Change change_of(const LabelProblem& problem, int sum) {
@@ -104,17 +77,17 @@ __device__ inline Change change_of(const LabelProblem& problem, int sum) {
 
 __device__ inline Change change_at(const LabelProblem& problem, const Pixel& pixel) {
   switch (problem.before.dtype) {
-    case Dtype::kUInt8: return change_of(problem, sum_of_differences<uint8_t>(problem, pixel));
+    case Dtype::kUInt8: return change_of(problem, sum_of_differences<Byte>(problem, pixel));
     case Dtype::kFloat16: return change_of(problem, sum_of_differences<Float16>(problem, pixel));
     case Dtype::kBFloat16: return change_of(problem, sum_of_differences<BFloat16>(problem, pixel));
-    case Dtype::kFloat32: return change_of(problem, sum_of_differences<float>(problem, pixel));
-    default: return change_of(problem, sum_of_differences<double>(problem, pixel));
+    case Dtype::kFloat32: return change_of(problem, sum_of_differences<Float32>(problem, pixel));
+    default: return change_of(problem, sum_of_differences<Float64>(problem, pixel));
   }
 }
 
 // In grey levels.
 __device__ inline float level_of(const LabelProblem& problem, int32_t key) {
-  if (problem.before.dtype != Dtype::kUInt8) return bits_as<float>(key);
+  if (problem.before.dtype != Dtype::kUInt8) return float_of(static_cast<uint32_t>(key));
   return static_cast<float>(key) / static_cast<float>(problem.before.c);
 }
 

@@ -2,6 +2,7 @@
 // From the planes in global memory to the equation A u = b on the finest grid, and back.
 #pragma once
 
+#include "elements.h"
 #include "poisson_points.h"
 #include "ssad/view.h"
 
@@ -23,10 +24,6 @@ __device__ inline Plane plane_of(const PoissonPlanes& planes, int64_t index) {
           planes.solution + index * pixels, planes.boundary_row,
           static_cast<int>(planes.h),       static_cast<int>(planes.w)};
 }
-
-__device__ inline bool is_finite(float value) { return value - value == 0.0f; }
-
-__device__ inline float not_a_number() { return nanf(""); }
 
 // A power of two near 1 / the largest |b|: as a factor it rounds nothing, and it keeps the squares
 // in sums from overflowing and gradients from getting lost.
