@@ -29,9 +29,9 @@ STREAMS: Final = {
     "fpi": 8,
     "pii": 9,
     "perlin": 10,
+    "nodes": 32,  # of a lattice
     "coin": 64,
     "colours": 128,
-    "nodes": 192,  # of a lattice
     "crop": 255,  # of the models
 }
 MAX_STREAM: Final = 1 << 16

@@ -38,11 +38,10 @@ void fill_nodes(const int64_t* key, int64_t stream, int64_t nodes, const PerlinR
   }
   constexpr double kRoot2 = 1.4142135623730951, kUnit = 6.283185307179586 * 0x1p-32;
   for (int64_t k = 0; k < nodes; ++k) {
-    const auto bits = static_cast<int64_t>(room.bits[k]);
-    const int64_t quarters = (bits + (int64_t{1} << 29)) >> 30;
-    const auto rest = static_cast<double>(bits - (quarters << 30)) + 0.5;
-    const Turn<double> near_axis = cosine_and_sine(rest * kUnit);
-    const Turn<double> turn = quarter_turns(static_cast<int>(quarters), near_axis);
+    const uint32_t bits = room.bits[k], quarters = (bits + (1u << 29)) >> 30;
+    const auto rest = static_cast<int32_t>(bits - (quarters << 30));  // within an eighth of a turn
+    const Turn<double> least = cosine_and_sine((static_cast<double>(rest) + 0.5) * kUnit);
+    const Turn<double> turn = quarter_turns(static_cast<int>(quarters), least);
     room.down[k] = static_cast<float>(turn.cos * kRoot2);
     room.across[k] = static_cast<float>(turn.sin * kRoot2);
   }

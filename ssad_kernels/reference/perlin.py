@@ -88,7 +88,7 @@ def gradient_noise(
 
 def turned(planes: Tensor, angle: Tensor) -> Tensor:
     """Planes (N, H, W) turned about their centres, zeros where they do not reach."""
-    n, height, width = planes.shape
+    height, width = planes.shape[1:]
     cos, sin = (value[:, None, None] for value in rotation(angle))
     # Twice the distance from the centre, turned back.
     dy = 2 * torch.arange(height, device=planes.device)[:, None] + 1 - height
@@ -97,7 +97,7 @@ def turned(planes: Tensor, angle: Tensor) -> Tensor:
     from_x = (dx * cos - dy * sin + (width << 16)) >> 17
     is_inside = (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
     at = from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)
-    taken = planes.flatten(1).gather(1, at.reshape(n, -1)).reshape(planes.shape)
+    taken = planes.flatten(1).gather(1, at.flatten(1)).reshape(planes.shape)
     return torch.where(is_inside, taken, 0.0)
 
 

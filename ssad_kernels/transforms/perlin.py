@@ -243,11 +243,9 @@ class PerlinAnomaly(KeyedTransform):
             stream=self.stream + STREAMS["nodes"],
             return_status=True,
         )
-        low, high = noise.flatten(1).aminmax(dim=1)
+        low, high = noise.amin((1, 2, 3), keepdim=True), noise.amax((1, 2, 3), keepdim=True)
         rescued = low + _RESCUE * (high - low)
-        mask = (
-            noise > torch.where(high > self.threshold, self.threshold, rescued)[:, None, None, None]
-        )
+        mask = noise > torch.where(high > self.threshold, self.threshold, rescued)
         nothing = Status.EMPTY
         if foreground is not None:
             mask &= mask_batch(type(self).__name__, foreground, images, argument="foreground")
@@ -332,6 +330,6 @@ def _shuffle_cells(images: Tensor, shuffle: Tensor) -> None:
     grid = images[:, :, : _GRID * cell_h, : _GRID * cell_w]
     grid = grid.unflatten(2, (_GRID, cell_h)).unflatten(4, (_GRID, cell_w))
     cells = grid.permute(0, 2, 4, 1, 3, 5)  # (N, 8, 8, C, h, w)
-    shuffle = shuffle.clamp(0, _GRID**2 - 1)
-    own = torch.arange(n, device=images.device)[:, None]
-    cells.copy_(cells[own, shuffle // _GRID, shuffle % _GRID].unflatten(1, (_GRID, _GRID)))
+    first = _GRID**2 * torch.arange(n, device=images.device)[:, None]
+    rows = (first + shuffle.clamp(0, _GRID**2 - 1)).flatten()
+    cells.copy_(cells.flatten(0, 2).index_select(0, rows).reshape(cells.shape))

@@ -18,7 +18,7 @@ from ssad_kernels.triton.random import keyed_philox
 from ssad_kernels.triton.rotation import cosine_and_sine, quarter_turns, rotation
 
 _BLOCK = 128  # blocks of four nodes a program
-_TILE = (16, 64)  # of pixels
+_TILE = (8, 64)  # of pixels
 _MAX_NODES = (MAX_CELLS + 1) ** 2
 _OPTIONS = {"enable_fp_fusion": False}
 _MOST = tl.constexpr(MAX_CELLS)
@@ -40,7 +40,7 @@ def _perlin_nodes_kernel(
     first = tl.program_id(1) * block
     if 4 * first < nodes:
         at = first + tl.arange(0, block)
-        words = keyed_philox(keys, sample, stream, at, at >= 0)
+        words = keyed_philox(keys, sample + 0 * at, stream, at, at >= 0)
         for k in tl.static_range(4):
             bits = words[k].to(tl.int64)
             quarters = (bits + 536870912) >> 30
@@ -63,7 +63,8 @@ def _weights(pixel, pixels, cells):
     near = 1.0 - fade
     near_moment = (near * u).to(tl.float32)
     far_moment = (fade * (u - 1.0)).to(tl.float32)
-    return place // pixels, near.to(tl.float32), fade.to(tl.float32), near_moment, far_moment
+    cell = (place // pixels).to(tl.int32)
+    return cell, near.to(tl.float32), fade.to(tl.float32), near_moment, far_moment
 
 
 @triton.jit
@@ -74,8 +75,8 @@ def _perlin_noise_kernel(
     """One program a tile."""
     tile = tl.program_id(0).to(tl.int64)
     sample = tile // tiles_x // tiles_y
-    height = height.to(tl.int64)
-    width = width.to(tl.int64)
+    height = tl.cast(height, tl.int64)
+    width = tl.cast(width, tl.int64)
     y = (tile // tiles_x % tiles_y * tile_y + tl.arange(0, tile_y))[:, None]
     x = (tile % tiles_x * tile_x + tl.arange(0, tile_x))[None, :]
     is_pixel = (y < height) & (x < width)
@@ -107,8 +108,11 @@ def _perlin_noise_kernel(
     is_inside &= outcome == _APPLIED
     cell_y, near_y, far_y, near_moment_y, far_moment_y = _weights(from_y, height, rows)
     cell_x, near_x, far_x, near_moment_x, far_moment_x = _weights(from_x, width, columns)
-    above = sample * most + cell_y * (columns + 1) + cell_x
-    below = above + columns + 1
+    down += sample * most
+    across += sample * most
+    a_row = (columns + 1).to(tl.int32)
+    above = cell_y * a_row + cell_x
+    below = above + a_row
     near_down = near_moment_y * tl.load(down + above, mask=is_inside, other=0.0)
     near_down += far_moment_y * tl.load(down + below, mask=is_inside, other=0.0)
     far_down = near_moment_y * tl.load(down + above + 1, mask=is_inside, other=0.0)

@@ -42,12 +42,8 @@ SSAD_HD Turn<double> cosine_and_sine(double x) {
 // A turn by `quarters` of 90 degrees more.
 template <class T>
 SSAD_HD Turn<T> quarter_turns(int quarters, Turn<T> turn) {
-  switch (quarters & 3) {
-    case 0: return turn;
-    case 1: return {-turn.sin, turn.cos};
-    case 2: return {-turn.cos, -turn.sin};
-    default: return {turn.sin, -turn.cos};
-  }
+  const Turn<T> odd = quarters & 1 ? Turn<T>{-turn.sin, turn.cos} : turn;
+  return quarters & 2 ? Turn<T>{-odd.cos, -odd.sin} : odd;
 }
 
 // Rotation in 16-bit fixed point. Nearest sampling flips whole pixels when a coordinate moves by an
