@@ -105,9 +105,8 @@ void clip(Line line, int64_t limit, int64_t* first, int64_t* end) {
   }
   const int64_t from = ceil_div(-line.start, line.step);
   const int64_t to = ceil_div(limit - line.start, line.step);
-  if (from > *first) *first = from;
-  if (to < *end) *end = to;
-  if (*end < *first) *end = *first;
+  if (from > *first) *first = from < *end ? from : *end;
+  if (to < *end) *end = to > *first ? to : *first;
 }
 
 // U is wide enough for a side with kRotationBits + 1 fractional bits; sums may wrap around.

@@ -27,7 +27,7 @@ from ssad_kernels.alpha_blending import alpha_blend_
 from ssad_kernels.cutpaste import CutPasteParams, cut_paste_
 from ssad_kernels.cutpaste_law import CutPasteLaw, sample_cut_paste
 from ssad_kernels.perlin import perlin_noise
-from ssad_kernels.random import STREAMS, philox
+from ssad_kernels.random import STREAMS, check_keys, philox
 from ssad_kernels.reference.random import unit
 from ssad_kernels.transforms._base import (
     KeyedTransform,
@@ -161,10 +161,13 @@ class PerlinAnomaly(KeyedTransform):
         params: PerlinParams | None = None,
     ) -> tuple[Any, ...]:
         """See the class."""
-        batch, restore_images, restore_masks = as_batch(type(self).__name__, images)
+        op = type(self).__name__
+        batch, restore_images, restore_masks = as_batch(op, images)
         bank = self._bank_for(batch, bank)
         if params is None:
-            params = self._draw(self.keys_of(batch, keys), batch, bank)
+            keys = self.keys_of(batch, keys)
+            check_keys(op, keys)
+            params = self._draw(keys, batch, bank)
         image, mask, *status = self._augment(batch, params, bank, foreground)
         return (restore_images(image), restore_masks(mask), *status)
 
@@ -246,15 +249,14 @@ class PerlinAnomaly(KeyedTransform):
         low, high = noise.amin((1, 2, 3), keepdim=True), noise.amax((1, 2, 3), keepdim=True)
         rescued = low + _RESCUE * (high - low)
         mask = noise > torch.where(high > self.threshold, self.threshold, rescued)
-        nothing = Status.EMPTY
         if foreground is not None:
             mask &= mask_batch(type(self).__name__, foreground, images, argument="foreground")
-            nothing = Status.NO_PLACE
         out = images if self.inplace else images.clone()
-        mixed = self._mix(out, mask, params, bank)
-        status = torch.where(mixed == Status.EMPTY, nothing, mixed)
-        status = torch.where(made == Status.APPLIED, status, made)
-        status = torch.where(params.apply, status, Status.GATED).to(torch.int8)
+        status = self._mix(out, mask, params, bank)
+        if foreground is not None:
+            status = torch.where(status == Status.EMPTY.value, Status.NO_PLACE.value, status)
+        status = torch.where(made == Status.APPLIED.value, status, made)
+        status = torch.where(params.apply, status, Status.GATED.value).to(torch.int8)
         mask = mask & is_applied(status)[:, None, None, None]
         return (out, mask, status) if self.return_status else (out, mask)
 
