@@ -14,6 +14,7 @@
 #include "ssad/labels.h"
 #include "ssad/nsa.h"
 #include "ssad/nsa_keyed.h"
+#include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/ranking.h"
 #include "ssad/upsample.h"
@@ -271,6 +272,15 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
                       threads));
 }
 
+// inputs: keys, cells, angle (or 0); outputs: noise, status
+void perlin_noise(std::array<Address, 3> inputs, int64_t stream, int64_t n,
+                  std::array<int64_t, 2> size, std::array<Address, 2> outputs, int64_t threads) {
+  need(ssad::perlin_noise(
+      {at<int64_t>(inputs[0]), at<int64_t>(inputs[1]), at<float>(inputs[2]), stream, n, size[0],
+       size[1], at<float>(outputs[0]), at<int8_t>(outputs[1])},
+      threads));
+}
+
 // addresses: scores, among, ignored (or 0) and counts
 void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t m, int64_t most,
                  int64_t threads) {
@@ -304,6 +314,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
   m.def("upsample", &upsample, ReleaseGil());
+  m.def("perlin_noise", &perlin_noise, ReleaseGil());
   m.def("count_above", &count_above, ReleaseGil());
   m.def("connected_components", &connected_components, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;

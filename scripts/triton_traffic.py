@@ -216,6 +216,11 @@ def cases() -> dict[str, Case]:
             pixels,
         )
     )
+    lattice = sk.make_keys(0, 0, 0), 0, (_SIDE, _SIDE), torch.tensor([[16, 16]])
+    for name, angle in (("upright", None), ("turned", torch.tensor([33.0]))):
+        found[f"perlin_noise: {_SIDE} x {_SIDE}, 16 x 16 cells, {name}"] = Case(
+            "perlin_noise", (*lattice, angle), pixels
+        )
     grey = make_images(1, 1, 64, 64)
     strip = grey[:, :, : _FEW[0]].contiguous()
     found["median_filter: uint8, 16 x 64, disk of radius 5"] = Case(

@@ -23,6 +23,7 @@ from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_keyed import nsa_keyed
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.nsa_steps import NsaStyle
+from ssad_kernels.perlin import perlin_noise
 from ssad_kernels.pixel_scores import IoU, PixelScores, aupro, iou, iou_max
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
@@ -82,6 +83,7 @@ __all__ = [
     "nsa_regions",
     "object_mask",
     "patch_features",
+    "perlin_noise",
     "philox",
     "poisson_blend",
     "poisson_blend_",

@@ -260,6 +260,15 @@ def upsample(
     threads: int,
     /,
 ) -> None: ...
+def perlin_noise(
+    inputs: Sequence[int],
+    stream: int,
+    n: int,
+    size: Sequence[int],
+    outputs: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
 
 class _emulation:  # noqa: N801
     """A submodule, where the kernels of csrc/cuda run on the CPU (SSAD_CUDA=EMULATED)."""

@@ -11,7 +11,15 @@ from torch import Tensor
 
 import ssad_kernels
 from ssad_kernels import testing
-from ssad_kernels.transforms import FPI, NSA, Confetti, Cutout, CutPaste, CutPaste3Way
+from ssad_kernels.transforms import (
+    FPI,
+    NSA,
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    PerlinAnomaly,
+)
 
 
 def _compiled_cut_paste(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
@@ -58,6 +66,16 @@ def _compiled_nsa_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]
     return transform(images, keys) + FPI()(images, keys)
 
 
+def _compiled_perlin(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    cells = 1 + keys[:, 1:] * 0
+    noise = ssad_kernels.perlin_noise(keys, images.shape[2:], cells + 2, stream=3)
+    foreground = images[:, :1] > 30
+    mixed = PerlinAnomaly(bank=images.flip(0), return_status=True)(
+        images, keys, foreground=foreground
+    )
+    return (noise, *mixed, *PerlinAnomaly(source="structure")(images, keys))
+
+
 def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     results = CutPaste(rotation=(-9, 9))(images, keys), CutPaste3Way()(images, keys)
     others = Cutout(fill="random")(images, keys), Confetti((1, 2))(images, keys)
@@ -72,6 +90,7 @@ def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
         (_compiled_blending, (24, 31)),
         (_compiled_nsa, (24, 31)),
         (_compiled_nsa_transforms, (24,)),
+        (_compiled_perlin, (24, 31)),
         (_compiled_transforms, (24,)),  # large graphs
     ],
 )

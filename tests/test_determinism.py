@@ -21,7 +21,15 @@ from ssad_kernels import (
     philox,
 )
 from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
+from ssad_kernels.transforms import (
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    CutPasteScar,
+    PerlinAnomaly,
+    Scar,
+)
 
 TRANSFORMS = {
     "CutPaste": CutPaste(rotation=(-20, 20)),
@@ -29,6 +37,7 @@ TRANSFORMS = {
     "Cutout": Cutout(fill="mean"),
     "Confetti": Confetti(),
     "Scar": Scar(),
+    "PerlinAnomaly": PerlinAnomaly(source="structure"),
 }
 
 

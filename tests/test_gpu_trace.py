@@ -37,6 +37,7 @@ from ssad_kernels.transforms import (
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
+    PerlinAnomaly,
     Rotation,
     Scar,
 )
@@ -105,6 +106,21 @@ def test_nsa_with_masks_never_waits() -> None:
     assert trace(run, IMAGES, KEYS, ((4, 1, 48, 48), torch.bool)) >= STEPS | {"poisson_blend_"}
 
 
+PERLIN = {"sample_cut_paste", "philox", "perlin_noise", "alpha_blend_"}
+
+
+@pytest.mark.parametrize("side", [48, 40])
+@pytest.mark.parametrize("options", [{}, {"inplace": True}, {"jitter": 0.0}])
+def test_perlin_anomalies_never_wait(options: dict[str, Any], side: int) -> None:
+    def run(images: Tensor, keys: Tensor, bank: Tensor, foreground: Tensor) -> Any:
+        transform = PerlinAnomaly(return_status=True, **options)
+        return transform(images, keys, bank=bank, foreground=foreground)
+
+    bank, foreground = ((5, 3, side, 48), torch.uint8), ((4, 1, 48, 48), torch.bool)
+    jitter = set() if "jitter" in options else {"cut_paste_"}
+    assert trace(run, IMAGES, KEYS, bank, foreground) == PERLIN | jitter
+
+
 @pytest.mark.parametrize(
     ("transform", "ops"),
     [
@@ -118,6 +134,7 @@ def test_nsa_with_masks_never_waits() -> None:
         (Cutout(fill="random"), {"sample_cut_paste", "philox"}),
         (Confetti(), {"philox"}),
         (Scar(), {"sample_cut_paste", "cut_paste", "philox"}),
+        (PerlinAnomaly(source="structure"), PERLIN | {"cut_paste_"}),
         (Rotation(), set()),
     ],
 )

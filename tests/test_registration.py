@@ -20,6 +20,7 @@ from ssad_kernels.transforms import (
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
+    PerlinAnomaly,
     Scar,
 )
 
@@ -123,6 +124,7 @@ def test_ops_trace_on_a_fake_gpu(op):
         Cutout(fill="mean"),
         Confetti(),
         Scar(),
+        PerlinAnomaly(source="structure", return_status=True),
     ],
     ids=lambda transform: type(transform).__name__,
 )

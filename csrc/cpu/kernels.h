@@ -4,6 +4,7 @@
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
+#include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
@@ -48,6 +49,13 @@ struct UpsampleScratch {
   const UpsampleTables<double>* doubles;
 };
 
+// Per thread, on cache lines: room for the largest lattice.
+struct PerlinScratch {
+  char* memory;
+  int64_t bytes, nodes, columns;
+  const int64_t* turns;  // (n, 2), cosine and sine of those angles that are given
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -67,6 +75,7 @@ struct Kernels {
   void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
                            int64_t threads);
   void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+  void (*perlin_noise)(const PerlinProblem& problem, const PerlinScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -32,6 +32,7 @@ from ssad_kernels.testing.nsa import (
     regions_samples,
     sample_nsa_samples,
 )
+from ssad_kernels.testing.perlin import perlin_samples
 from ssad_kernels.testing.poisson import poisson_samples
 from ssad_kernels.testing.ranking import component_samples, count_samples, make_maps, make_spiral
 from ssad_kernels.testing.upsample import upsample_samples
@@ -103,6 +104,8 @@ TOLERANCES = {
     # on the last bit of its difference.
     "nsa_keyed": {torch.uint8: 3.0, torch.float64: 1e-8, torch.float32: math.inf},
     "nsa_regions": _EXACT,
+    # Tables in float64, float32 without contraction: the same bits everywhere.
+    "perlin_noise": {torch.float32: 0.0},
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
     "poisson_blend_": _BLENDS,
@@ -135,6 +138,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "object_mask": mask_samples,
     "nsa_keyed": nsa_keyed_samples,
     "nsa_regions": regions_samples,
+    "perlin_noise": perlin_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,

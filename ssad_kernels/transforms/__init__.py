@@ -5,6 +5,7 @@ from ssad_kernels.transforms.baselines import Confetti, Cutout, Rotation, Scar
 from ssad_kernels.transforms.cutpaste import CutPaste, CutPaste3Way, CutPasteScar
 from ssad_kernels.transforms.fpi import FPI, PII
 from ssad_kernels.transforms.nsa import NSA
+from ssad_kernels.transforms.perlin import PerlinAnomaly
 
 __all__ = [
     "FPI",
@@ -15,6 +16,7 @@ __all__ = [
     "CutPaste3Way",
     "CutPasteScar",
     "Cutout",
+    "PerlinAnomaly",
     "Rotation",
     "Scar",
 ]

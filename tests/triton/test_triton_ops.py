@@ -30,6 +30,7 @@ OPS = (
     "median_filter",
     "nsa_regions",
     "object_mask",
+    "perlin_noise",
     "philox",
     "receptive_field_upsample",
     "sample_cut_paste",
