@@ -74,7 +74,7 @@ def allowance(params: CutPasteParams, dtype: torch.dtype) -> float:
 
 
 def on(device: str, params: CutPasteParams) -> CutPasteParams:
-    return CutPasteParams(*(column.to(device) for column in params))
+    return params.map(lambda rows: rows.to(device))
 
 
 def bits(tensor: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ def test_every_outcome_alone_and_in_its_batch():
     own = (params.source_index == torch.arange(n)).nonzero().flatten().tolist()
     assert len(own) > 15
     for i in own:
-        row = CutPasteParams(*(column[i : i + 1] for column in params))
+        row = params.map(lambda rows, i=i: rows[i : i + 1])
         row = row._replace(source_index=torch.zeros(1, dtype=torch.int64))
         alone = cut_paste(images[i : i + 1], row, return_status=True)
         for got, want in zip(alone, expected, strict=True):

@@ -160,7 +160,7 @@ def test_params_replay(make):
     assert same(cut_paste(images, params), expected)
     other = 255 - images  # the same places in other images
     assert torch.equal(transform(other, params=params)[1], expected[1])
-    single = CutPasteParams(*(column[:1] for column in params))
+    single = params.map(lambda rows: rows[:1])
     assert torch.equal(transform(images[0], params=single)[0], expected[0][0])
 
 

@@ -84,7 +84,7 @@ def test_further_channels_are_pasted_as_they_are(channels: int) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS[1:])
 def test_pixels_do_not_depend_on_the_layout(layout: str) -> None:
     params, _ = outcomes()
-    params = sk.CutPasteParams(*(column[:8] for column in params))
+    params = params.map(lambda rows: rows[:8])
     images = make_images(8, 3, 13, 11, dtype=torch.float32)
     expected, _ = sk.cut_paste(images, params)
     found = with_layout(images, layout)
@@ -103,7 +103,7 @@ def test_pixels_do_not_depend_on_the_batch() -> None:
     images = make_images(24, 3, 13, 11)
     together = sk.cut_paste(images, params, return_status=True)
     for i in (1, 5, 7, 22):
-        alone = sk.CutPasteParams(*(column[i : i + 1] for column in params))
+        alone = params.map(lambda rows, i=i: rows[i : i + 1])
         alone = alone._replace(source_index=torch.tensor([0]))
         found = sk.cut_paste(images[i : i + 1], alone, return_status=True)
         for a, b in zip(together, found, strict=True):
