@@ -21,11 +21,20 @@ from ssad_kernels import (
     philox,
 )
 from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
+from ssad_kernels.transforms import (
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    CutPasteScar,
+    HardCutPaste,
+    Scar,
+)
 
 TRANSFORMS = {
     "CutPaste": CutPaste(rotation=(-20, 20)),
     "CutPasteScar": CutPasteScar(),
+    "HardCutPaste": HardCutPaste(),
     "Cutout": Cutout(fill="mean"),
     "Confetti": Confetti(),
     "Scar": Scar(),
@@ -159,7 +168,7 @@ for dtype in (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.f
 keys = make_keys(1, 2, torch.arange(500))
 for law in LAWS.values():
     drawn = sample_cut_paste(keys, 200, 150, law, stream=1)
-    for column in drawn:
+    for column in drawn[:7]:
         exact.update(column.numpy().tobytes())
 exact.update(philox(keys, 3, 70).numpy().tobytes())
 images = make_images(16, 3, 96, 96, dtype=torch.float32)

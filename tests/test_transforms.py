@@ -15,11 +15,12 @@ from torch.utils.data import default_collate
 
 from ssad_kernels import CutPasteParams, Status, cut_paste, make_keys
 from ssad_kernels.testing import make_images
-from ssad_kernels.transforms import CutPaste, CutPaste3Way, CutPasteScar
+from ssad_kernels.transforms import CutPaste, CutPaste3Way, CutPasteScar, HardCutPaste
 
 TRANSFORMS = {
     "CutPaste": lambda **o: CutPaste(rotation=(-30, 30), **o),
     "CutPasteScar": lambda **o: CutPasteScar((4, 9), (2, 4), **o),
+    "HardCutPaste": lambda **o: HardCutPaste(jitter=0.1, **o),
 }
 KEYS = make_keys(3, 1, torch.arange(4))
 
