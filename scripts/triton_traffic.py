@@ -185,6 +185,8 @@ def cases() -> dict[str, Case]:
             ("the same, rotated", {"angle": torch.tensor([30.0])}),
             ("the same, with contrast", {"jitter": torch.tensor(_COLOURS)}),
             ("the same, over itself", {"target": torch.tensor([[60, 70]])}),
+            ("the same, turned by half, shifted", {"turns": [2], "shift": [[128, 128]]}),
+            ("the same, turned by a quarter", {"turns": [1]}),
         ):
             params = sk.CutPasteParams.of(box, **{"target": place, **numbers})
             args = (images.clone(), *params)

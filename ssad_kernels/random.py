@@ -30,6 +30,7 @@ STREAMS: Final = {
     "pii": 9,
     "perlin": 10,
     "nodes": 32,  # of a lattice
+    "hard_cut_paste": 12,
     "coin": 64,
     "colours": 128,
     "crop": 255,  # of the models

@@ -18,6 +18,7 @@ from ssad_kernels.transforms import (
     Cutout,
     CutPaste,
     CutPaste3Way,
+    HardCutPaste,
     PerlinAnomaly,
 )
 
@@ -79,7 +80,8 @@ def _compiled_perlin(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
 def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     results = CutPaste(rotation=(-9, 9))(images, keys), CutPaste3Way()(images, keys)
     others = Cutout(fill="random")(images, keys), Confetti((1, 2))(images, keys)
-    return tuple(tensor for result in results + others for tensor in result)
+    hard = (HardCutPaste()(images, keys),)
+    return tuple(tensor for result in results + others + hard for tensor in result)
 
 
 @pytest.mark.parametrize(

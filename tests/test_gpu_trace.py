@@ -37,6 +37,7 @@ from ssad_kernels.transforms import (
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
+    HardCutPaste,
     PerlinAnomaly,
     Rotation,
     Scar,
@@ -136,6 +137,8 @@ def test_perlin_anomalies_never_wait(options: dict[str, Any], side: int) -> None
         (Scar(), {"sample_cut_paste", "cut_paste", "philox"}),
         (PerlinAnomaly(source="structure"), PERLIN | {"cut_paste_"}),
         (Rotation(), set()),
+        (HardCutPaste(), {"sample_cut_paste", "cut_paste", "philox"}),
+        (HardCutPaste(inplace=True), {"sample_cut_paste", "cut_paste_", "philox"}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
