@@ -4,6 +4,7 @@
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
+#include "ssad/masking.h"
 #include "ssad/poisson.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
@@ -67,6 +68,10 @@ struct Kernels {
   void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
                            int64_t threads);
   void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+  // The numbers of one sample, four a block.
+  void (*random_words)(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
+  void (*mask_images)(const MaskImagesProblem& problem, int64_t threads);
+  void (*composite)(const CompositeProblem& problem, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

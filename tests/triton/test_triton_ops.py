@@ -22,22 +22,27 @@ pytest.importorskip("triton")
 
 OPS = (
     "alpha_blend_",
+    "cell_masks",
+    "composite",
     "connected_components",
     "count_above",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
+    "mask_images",
     "median_filter",
     "nsa_regions",
     "object_mask",
     "philox",
     "receptive_field_upsample",
+    "refine_cells",
     "sample_cut_paste",
     "sample_nsa",
 )
 # Those whose last output is pixels.
 PIXELS = (
     "alpha_blend_",
+    "composite",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
