@@ -19,6 +19,7 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.dense import dense_patch_scores, flop_ratio, patch_features
 from ssad_kernels.labels import difference_label, median_filter, object_mask
+from ssad_kernels.masking import cell_masks, composite, mask_images, refine_cells
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_keyed import nsa_keyed
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
@@ -62,6 +63,8 @@ __all__ = [
     "auroc",
     "average_precision",
     "backends",
+    "cell_masks",
+    "composite",
     "connected_components",
     "count_above",
     "cut_paste",
@@ -78,6 +81,7 @@ __all__ = [
     "iou_max",
     "largest_patch",
     "make_keys",
+    "mask_images",
     "median_filter",
     "nsa_keyed",
     "nsa_regions",
@@ -90,6 +94,7 @@ __all__ = [
     "poisson_solve",
     "receptive_field",
     "receptive_field_upsample",
+    "refine_cells",
     "sample_cut_paste",
     "sample_nsa",
     "spro",

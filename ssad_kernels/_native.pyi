@@ -269,6 +269,29 @@ def perlin_noise(
     threads: int,
     /,
 ) -> None: ...
+def cell_masks(
+    addresses: Sequence[int],
+    sizes: Sequence[int],
+    least: int,
+    kind: int,
+    below: int,
+    threads: int,
+    /,
+) -> None: ...
+def mask_images(
+    addresses: Sequence[int],
+    bytes: int,
+    shape: Sequence[int],
+    is_interleaved: bool,
+    threads: int,
+    /,
+) -> None: ...
+def composite(
+    addresses: Sequence[int], dtype: int, shape: Sequence[int], threads: int, /
+) -> None: ...
+def refine_cells(
+    addresses: Sequence[int], dtype: int, shape: Sequence[int], share: float, threads: int, /
+) -> None: ...
 
 class _emulation:  # noqa: N801
     """A submodule, where the kernels of csrc/cuda run on the CPU (SSAD_CUDA=EMULATED)."""

@@ -31,6 +31,7 @@ STREAMS: Final = {
     "perlin": 10,
     "nodes": 32,  # of a lattice
     "hard_cut_paste": 12,
+    "cell_masking": 10,
     "coin": 64,
     "colours": 128,
     "crop": 255,  # of the models

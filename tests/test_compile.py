@@ -14,6 +14,7 @@ from ssad_kernels import testing
 from ssad_kernels.transforms import (
     FPI,
     NSA,
+    CellMasking,
     Confetti,
     Cutout,
     CutPaste,
@@ -84,12 +85,23 @@ def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor for result in results + others + hard for tensor in result)
 
 
+def _compiled_masking(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    inputs, masks, target = CellMasking()(images, keys)
+    pair = ssad_kernels.cell_masks(
+        keys, (images.shape[2], images.shape[3]), 4, parts=2, kind="checkerboard"
+    )
+    composed = ssad_kernels.composite(inputs.float(), masks[:, :, 0], target.float())
+    refined = ssad_kernels.refine_cells(composed[:, :1], pair, 4, threshold=90.0, share=0.5)
+    return inputs, masks, target, composed, *refined
+
+
 @pytest.mark.parametrize(
     ("function", "heights"),
     [
         (_compiled_cut_paste, (24, 31)),
         (_compiled_in_place, (24, 31)),
         (_compiled_blending, (24, 31)),
+        (_compiled_masking, (24, 31)),
         (_compiled_nsa, (24, 31)),
         (_compiled_nsa_transforms, (24,)),
         (_compiled_perlin, (24, 31)),

@@ -21,17 +21,21 @@ from ssad_kernels import (
     GaussianFit,
     NsaLaw,
     _op,
+    cell_masks,
+    composite,
     dense_patch_scores,
     make_keys,
     nsa_law,
     patch_features,
     receptive_field_upsample,
+    refine_cells,
     testing,
 )
 from ssad_kernels.transforms import (
     FPI,
     NSA,
     PII,
+    CellMasking,
     Confetti,
     Cutout,
     CutPaste,
@@ -139,6 +143,8 @@ def test_perlin_anomalies_never_wait(options: dict[str, Any], side: int) -> None
         (Rotation(), set()),
         (HardCutPaste(), {"sample_cut_paste", "cut_paste", "philox"}),
         (HardCutPaste(inplace=True), {"sample_cut_paste", "cut_paste_", "philox"}),
+        (CellMasking(), {"philox", "cell_masks", "mask_images"}),
+        (CellMasking(4, kind="bernoulli"), {"cell_masks", "mask_images"}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -151,6 +157,16 @@ def test_keys_never_wait() -> None:
         return CutPaste()(images, make_keys(3, 1, samples))
 
     assert trace(run, IMAGES, ((4,), torch.int64)) == {"cut_paste_keyed"}
+
+
+def test_masks_and_what_is_behind_them_never_wait() -> None:
+    def run(keys: Tensor, images: Tensor, outputs: Tensor) -> Any:
+        masks = cell_masks(keys, 48, 8)
+        scores = images[:, :1] - composite(outputs, masks, images)[:, :1]
+        return refine_cells(scores, masks, 8, threshold=0.1, share=0.8)
+
+    shapes = ((4, 3, 48, 48), torch.float32), ((4, 3, 3, 48, 48), torch.float32)
+    assert trace(run, KEYS, *shapes) == {"cell_masks", "composite", "refine_cells"}
 
 
 def make_network() -> nn.Module:

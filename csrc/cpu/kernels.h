@@ -4,6 +4,7 @@
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
+#include "ssad/masking.h"
 #include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/upsample.h"
@@ -76,6 +77,10 @@ struct Kernels {
                            int64_t threads);
   void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
   void (*perlin_noise)(const PerlinProblem& problem, const PerlinScratch& scratch, int64_t threads);
+  // The numbers of one sample, four a block.
+  void (*random_words)(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
+  void (*mask_images)(const MaskImagesProblem& problem, int64_t threads);
+  void (*composite)(const CompositeProblem& problem, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

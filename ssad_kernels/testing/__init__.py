@@ -22,6 +22,13 @@ from ssad_kernels.testing.cutpaste import (
 )
 from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
 from ssad_kernels.testing.labels import label_samples, mask_samples, median_samples
+from ssad_kernels.testing.masking import (
+    cell_masks_samples,
+    composite_samples,
+    make_cell_masks,
+    mask_images_samples,
+    refine_cells_samples,
+)
 from ssad_kernels.testing.masks import MASKS, make_mask
 from ssad_kernels.testing.nsa import (
     NSA_LAWS,
@@ -48,6 +55,7 @@ __all__ = [
     "alpha_outcomes",
     "blend_outcomes",
     "make_blend",
+    "make_cell_masks",
     "make_images",
     "make_maps",
     "make_mask",
@@ -90,6 +98,9 @@ _BLENDS = {
 TOLERANCES = {
     "alpha_blend": _PIXELS,
     "alpha_blend_": _PIXELS,
+    "cell_masks": {},
+    # The mean of up to 32 values.
+    "composite": _PIXELS,
     "connected_components": {},
     "count_above": _EXACT,
     "cut_paste": _PIXELS,
@@ -98,6 +109,7 @@ TOLERANCES = {
     "cut_paste_keyed_": _PIXELS,
     # Up to the exponential of the logistic.
     "difference_label": {torch.float32: 1e-6},
+    "mask_images": {},
     "median_filter": {},
     "object_mask": {},
     # The third patch is blended into what the first two left. Whether a pixel is labelled can hang
@@ -118,6 +130,7 @@ TOLERANCES = {
         torch.float32: 5e-5,
         torch.float64: 1e-13,
     },
+    "refine_cells": _EXACT,
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
     "sample_nsa": _EXACT,
@@ -127,6 +140,8 @@ TOLERANCES = {
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "alpha_blend": alpha_samples,
     "alpha_blend_": alpha_samples,
+    "cell_masks": cell_masks_samples,
+    "composite": composite_samples,
     "connected_components": component_samples,
     "count_above": count_samples,
     "cut_paste": cut_paste_samples,
@@ -134,6 +149,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
     "difference_label": label_samples,
+    "mask_images": mask_images_samples,
     "median_filter": median_samples,
     "object_mask": mask_samples,
     "nsa_keyed": nsa_keyed_samples,
@@ -144,6 +160,7 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "poisson_blend_": blend_samples,
     "poisson_solve": poisson_samples,
     "receptive_field_upsample": upsample_samples,
+    "refine_cells": refine_cells_samples,
     "sample_cut_paste": sample_cut_paste_samples,
     "sample_nsa": sample_nsa_samples,
 }
