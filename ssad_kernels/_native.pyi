@@ -291,6 +291,29 @@ def composite(
 ) -> None: ...
 def refine_cells(
     addresses: Sequence[int], dtype: int, shape: Sequence[int], share: float, threads: int, /
+def gms(
+    kind: int,
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    scales: int,
+    c: float,
+    gradient: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
+def ssim(
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    taps: Sequence[float],
+    gradient: int,
+    out: int,
+    threads: int,
+    /,
 ) -> None: ...
 
 class _emulation:  # noqa: N801

@@ -29,9 +29,9 @@ STREAMS: Final = {
     "fpi": 8,
     "pii": 9,
     "perlin": 10,
-    "nodes": 32,  # of a lattice
+    "cell_masking": 11,
     "hard_cut_paste": 12,
-    "cell_masking": 10,
+    "nodes": 32,  # of a lattice
     "coin": 64,
     "colours": 128,
     "crop": 255,  # of the models

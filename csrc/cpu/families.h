@@ -9,6 +9,7 @@
 #include "ssad/masking.h"
 #include "ssad/perlin.h"
 #include "ssad/poisson.h"
+#include "ssad/similarity.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
 
@@ -31,5 +32,7 @@ void perlin_noise(const PerlinProblem& problem, const PerlinScratch& scratch, in
 void random_words(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
 void mask_images(const MaskImagesProblem& problem, int64_t threads);
 void composite(const CompositeProblem& problem, int64_t threads);
+void gms(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
+void ssim(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

@@ -7,6 +7,7 @@
 #include "ssad/masking.h"
 #include "ssad/perlin.h"
 #include "ssad/poisson.h"
+#include "ssad/similarity.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
 
@@ -57,6 +58,20 @@ struct PerlinScratch {
   const int64_t* turns;  // (n, 2), cosine and sine of those angles that are given
 };
 
+// Per thread, on cache lines.
+struct GmsScratch {
+  char* memory;
+  int64_t bytes;
+  const void* tables;  // GmsTables of the arithmetic type
+  double* sums;        // of each band, for kLoss
+};
+
+// Per thread, on cache lines.
+struct SsimScratch {
+  char* memory;
+  int64_t bytes;
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -81,6 +96,8 @@ struct Kernels {
   void (*random_words)(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
   void (*mask_images)(const MaskImagesProblem& problem, int64_t threads);
   void (*composite)(const CompositeProblem& problem, int64_t threads);
+  void (*gms)(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
+  void (*ssim)(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

@@ -9,6 +9,6 @@ namespace ssad::SSAD_LEVEL {
 const Kernels kKernels = {SSAD_NAME(SSAD_LEVEL), cut_paste,   philox_fill,   poisson_solve,
                           poisson_blend,         alpha_blend, median_filter, object_mask,
                           difference_label,      upsample,    perlin_noise,  random_words,
-                          mask_images,           composite};
+                          mask_images,           composite,   gms,           ssim};
 
 }  // namespace ssad::SSAD_LEVEL

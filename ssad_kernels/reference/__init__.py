@@ -14,6 +14,7 @@ from ssad_kernels.reference import (
     quantiles,
     random,
     ranking,
+    similarity,
     upsample,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "quantiles",
     "random",
     "ranking",
+    "similarity",
     "upsample",
 ]

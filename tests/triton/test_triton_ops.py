@@ -36,6 +36,9 @@ OPS = (
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
+    "gms_loss",
+    "gms_loss_backward",
+    "gms_map",
     "mask_images",
     "median_filter",
     "nsa_regions",
@@ -46,15 +49,22 @@ OPS = (
     "refine_cells",
     "sample_cut_paste",
     "sample_nsa",
+    "ssim_map",
+    "ssim_map_backward",
 )
-# Those whose last output is pixels.
+# Those whose last output is pixels, or made of them.
 PIXELS = (
     "alpha_blend_",
     "composite",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
+    "gms_loss",
+    "gms_loss_backward",
+    "gms_map",
     "receptive_field_upsample",
+    "ssim_map",
+    "ssim_map_backward",
 )
 
 
