@@ -291,6 +291,7 @@ def composite(
 ) -> None: ...
 def refine_cells(
     addresses: Sequence[int], dtype: int, shape: Sequence[int], share: float, threads: int, /
+) -> None: ...
 def gms(
     kind: int,
     views: Sequence[int],
