@@ -15,6 +15,7 @@
 #include "masking_test.h"
 #include "nsa_keyed_test.h"
 #include "nsa_test.h"
+#include "perlin_test.h"
 #include "poisson_sine.h"
 #include "scores_test.h"
 #include "ssad/cutpaste.h"
@@ -322,6 +323,12 @@ int main() {
     if (!check_cell_masks(random) || !check_mask_images(random) || !check_composite(random) ||
         !check_refine_cells(random)) {
       std::printf("wrong: masks of cells, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_perlin(random)) {
+      std::printf("wrong: noise, round %d\n", round);
       return 1;
     }
   }
