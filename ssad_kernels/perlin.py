@@ -46,8 +46,9 @@ def perlin_noise(
     node, where noise is 0.
 
     Args:
-        keys: (N, 3) int64, see `make_keys`. Vector k (row by row, r_x + 1 a row) points to 2⁻³²
-            turns times number k of ``philox(keys, stream, ...)``, plus a half, from down to right.
+        keys: (N, 3) int64, see `make_keys`. The vector of node k (row by row, r_x + 1 a row) is
+            turned from down towards right by (b + ½) 2⁻³² turns, b being number k of
+            ``philox(keys, stream, ...)``.
         size: (H, W) in pixels, or a number for both; any numbers below 2²⁴.
         cells: (N, 2) int64 ``(r_y, r_x)``, 1...128 each. They need not divide ``size``.
         angle: (N,) float32 degrees: the noise is turned about the image's centre, as `cut_paste`
@@ -68,7 +69,7 @@ def perlin_noise(
     Gradient: none. Determinism: the same bits on every device and instruction set, in any batch,
     for any number of threads; without host synchronisation. So what exceeds a threshold is the same
     everywhere too. Numbers: tables in float64, products and sums in float32 without contraction;
-    within 1e-6 of the definition.
+    within 1e-6 of the definition; a zero has any sign.
 
     Source: DRAEM's noise, for any size. DRAEM turns it by bilinear interpolation.
 
