@@ -72,7 +72,7 @@ def make_work(
     images = images.to(dtype, memory_format=layout)
     keys = make_keys(0, 0, torch.arange(n))
     params = sample_cut_paste(keys, SIZE, SIZE, law, stream=STREAMS["cut_paste"])
-    rows = [CutPasteParams(*(column[i : i + 1] for column in params)) for i in range(n)]
+    rows = [params.map(lambda column, i=i: column[i : i + 1]) for i in range(n)]
     rows = [row._replace(source_index=torch.zeros(1, dtype=torch.int64)) for row in rows]
     return Work(images, params, rows, peers.unpack(params))
 

@@ -48,12 +48,14 @@ void need(bool had_memory) {
   if (!had_memory) throw std::bad_alloc();
 }
 
+// params: the fields of CutPasteParams, 0 where they are not given
 void cut_paste(Address from, Address to, int dtype, std::array<int64_t, 4> shape,
-               std::array<int64_t, 4> strides, std::array<Address, 7> params, Address mask,
+               std::array<int64_t, 4> strides, std::array<Address, 9> params, Address mask,
                Address status, int64_t threads) {
   const ssad::CutPasteParams rows = {
-      at<int64_t>(params[0]), at<int64_t>(params[1]), at<int64_t>(params[2]), at<float>(params[3]),
-      at<float>(params[4]),   at<int64_t>(params[5]), at<bool>(params[6])};
+      at<int64_t>(params[0]), at<int64_t>(params[1]), at<int64_t>(params[2]),
+      at<float>(params[3]),   at<float>(params[4]),   at<int64_t>(params[5]),
+      at<bool>(params[6]),    at<int64_t>(params[7]), at<int64_t>(params[8])};
   need(ssad::cut_paste(view_of(from, dtype, shape, strides), view_of(to, dtype, shape, strides),
                        rows, at<bool>(mask), at<int8_t>(status), threads));
 }

@@ -8,7 +8,7 @@ Localization", CVPR 2021.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +26,8 @@ from ssad_kernels._errors import (
 from ssad_kernels._op import define_op
 from ssad_kernels._status import raise_for_status
 
-# Dtype and shape after N of each field of CutPasteParams.
+# Dtype and shape after N of each field of CutPasteParams: those that are always there, and those
+# that may be None.
 PARAM_ROWS = (
     ("source_index", torch.int64, ()),
     ("source_box", torch.int64, (4,)),
@@ -36,6 +37,8 @@ PARAM_ROWS = (
     ("order", torch.int64, (4,)),
     ("apply", torch.bool, ()),
 )
+_MOVE_ROWS = (("turns", torch.int64, ()), ("shift", torch.int64, (2,)))
+_ROWS = (*PARAM_ROWS, *_MOVE_ROWS)
 
 
 class CutPasteParams(NamedTuple):
@@ -44,7 +47,7 @@ class CutPasteParams(NamedTuple):
     Attributes:
         source_index: (N,) int64, the image of the batch that the patch is cut from.
         source_box: (N, 4) int64 ``(y, x, h, w)`` in pixels, half-open. What lies outside of the
-            source image is not pasted.
+            source image, once turned and shifted, is not pasted.
         target: (N, 2) int64 ``(y, x)``, the top-left corner of the rotated patch's canvas. What
             falls outside of the image is not pasted.
         angle: (N,) float32 degrees, counter-clockwise about the patch's centre. The canvas grows to
@@ -54,6 +57,10 @@ class CutPasteParams(NamedTuple):
         order: (N, 4) int64, the order in which brightness 0, contrast 1, saturation 2 and hue 3 are
             changed. Any other number stands for nothing.
         apply: (N,) bool; a sample with False is left as it is.
+        turns: (N,) int64, quarter turns counter-clockwise of the source image before it is cut, any
+            integer; None for none. An odd number makes an image of H x W one of W x H.
+        shift: (N, 2) int64 ``(y, x)`` pixels, any integers: how far the turned image is shifted
+            before it is cut. What leaves it comes back on the other side. None for nothing.
     """
 
     source_index: Tensor
@@ -63,6 +70,8 @@ class CutPasteParams(NamedTuple):
     jitter: Tensor
     order: Tensor
     apply: Tensor
+    turns: Tensor | None = None
+    shift: Tensor | None = None
 
     @classmethod
     def of(
@@ -75,6 +84,8 @@ class CutPasteParams(NamedTuple):
         jitter: Any = None,
         order: Any = None,
         apply: Any = None,
+        turns: Any = None,
+        shift: Any = None,
         device: torch.device | str | None = None,
     ) -> CutPasteParams:
         """Parameters by hand, from tensors or nested lists: what is not given changes nothing.
@@ -87,6 +98,8 @@ class CutPasteParams(NamedTuple):
             jitter: (N, 4), default (1, 1, 1, 0).
             order: (N, 4), default (0, 1, 2, 3).
             apply: (N,), default True.
+            turns: (N,), default None.
+            shift: (N, 2), default None.
             device: where the parameters are put; default: that of ``source_box``, or the CPU.
 
         Raises:
@@ -104,9 +117,14 @@ class CutPasteParams(NamedTuple):
             neutral if jitter is None else jitter,
             torch.arange(4).repeat(n, 1) if order is None else order,
             torch.ones(n, dtype=torch.bool) if apply is None else apply,
+            turns,
+            shift,
         )
-        fields = []
-        for (name, dtype, tail), value in zip(PARAM_ROWS, given, strict=True):
+        fields: list[Any] = []
+        for (name, dtype, tail), value in zip(_ROWS, given, strict=True):
+            if value is None:
+                fields.append(None)
+                continue
             field = torch.as_tensor(value, device=box.device)
             if field.numel() == 0:  # an empty list has no dtype and one dimension
                 field = field.reshape(n, *tail).to(dtype)
@@ -115,6 +133,15 @@ class CutPasteParams(NamedTuple):
             check_shape("CutPasteParams.of", name, field, (n, *tail))
             fields.append(field.to(dtype))
         return cls(*fields)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> CutPasteParams:
+        """Parameters of which each tensor went through a function, such as ``lambda x: x[:5]``.
+
+        Args:
+            function: called with each field that is not None.
+        """
+        fields: list[Any] = [None if field is None else function(field) for field in self]
+        return CutPasteParams(*fields)
 
 
 def cut_paste_(
@@ -205,13 +232,17 @@ def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
 def _named(op: str, params: CutPasteParams) -> Iterable[tuple[str, Tensor]]:
     if not isinstance(params, tuple) or len(params) != len(CutPasteParams._fields):
         raise TypeError(wording(op, "params", "be CutPasteParams", type(params).__name__))
-    return zip(CutPasteParams._fields, params, strict=True)
+    given: Any = zip(CutPasteParams._fields, params, strict=True)
+    may_be_none = CutPasteParams._field_defaults
+    return ((name, x) for name, x in given if x is not None or name not in may_be_none)
 
 
-def _check(op: str, images: Tensor, *params: Tensor) -> None:
+def _check(op: str, images: Tensor, *params: Tensor | None) -> None:
     check_images(op, images, is_written=op.endswith("_"))
     n, device = images.shape[0], images.device
-    for (name, dtype, tail), value in zip(PARAM_ROWS, params, strict=True):
+    for (name, dtype, tail), value in zip(_ROWS, params, strict=True):
+        if value is None:
+            continue
         if value.dtype is not dtype:
             check_dtype(op, name, value, [dtype])
         if value.shape != (n, *tail):
@@ -252,17 +283,17 @@ def native_views(images: Tensor, out: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _cpu(images: Tensor, *params_and_outputs: Tensor) -> None:
+def _cpu(images: Tensor, *params_and_outputs: Any) -> None:
     *params, mask, status = params_and_outputs
     _cpu_copy(images, *params, images, mask, status)
 
 
-def _cpu_copy(images: Tensor, *params_and_outputs: Tensor) -> None:
+def _cpu_copy(images: Tensor, *params_and_outputs: Any) -> None:
     *params, out, mask, status = params_and_outputs
-    rows = [value.contiguous() for value in params]
+    rows = [None if value is None else value.contiguous() for value in params]
     _backend.native.cut_paste(
         *native_views(images, out),
-        [row.data_ptr() for row in rows],
+        [0 if row is None else row.data_ptr() for row in rows],
         mask.data_ptr(),
         status.data_ptr(),
         torch.get_num_threads(),
@@ -276,19 +307,19 @@ def launch_triton(*args: Any) -> None:
     launch(*args)
 
 
-def _triton_copy(images: Tensor, *params_and_outputs: Tensor) -> None:
+def _triton_copy(images: Tensor, *params_and_outputs: Any) -> None:
     *params, out, mask, status = params_and_outputs
     launch_triton(out.copy_(images), *params, mask, status)
 
 
-def _reference_copy(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _reference_copy(images: Tensor, *params: Any) -> tuple[Tensor, Tensor, Tensor]:
     out = images.clone()
     return out, *reference.cutpaste.cut_paste_(out, *params)
 
 
 _PARAMS = (
     "Tensor source_index, Tensor source_box, Tensor target, Tensor angle, Tensor jitter, "
-    "Tensor order, Tensor apply"
+    "Tensor order, Tensor apply, Tensor? turns, Tensor? shift"
 )
 
 _cut_paste_ = define_op(

@@ -261,7 +261,7 @@ def _triton_keyed(
 ) -> None:
     params = _allocate_sample(keys)
     _triton_sample(keys, stream, *images.shape[2:], law, *params)
-    launch_triton(images, *params, mask, status)
+    launch_triton(images, *params, None, None, mask, status)
 
 
 def _triton_keyed_copy(images: Tensor, *args: Any) -> None:
@@ -273,7 +273,7 @@ def _reference_keyed(
     images: Tensor, keys: Tensor, stream: int, law: list[float]
 ) -> tuple[Tensor, ...]:
     params = _reference_sample(keys, stream, *images.shape[2:], law)
-    return reference.cutpaste.cut_paste_(images, *params)
+    return reference.cutpaste.cut_paste_(images, *params, None, None)
 
 
 def _reference_keyed_copy(images: Tensor, *args: Any) -> tuple[Tensor, ...]:

@@ -28,6 +28,7 @@ STREAMS: Final = {
     "nsa": 7,
     "fpi": 8,
     "pii": 9,
+    "hard_cut_paste": 12,
     "coin": 64,
     "colours": 128,
     "crop": 255,  # of the models

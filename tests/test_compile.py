@@ -11,7 +11,7 @@ from torch import Tensor
 
 import ssad_kernels
 from ssad_kernels import testing
-from ssad_kernels.transforms import FPI, NSA, Confetti, Cutout, CutPaste, CutPaste3Way
+from ssad_kernels.transforms import FPI, NSA, Confetti, Cutout, CutPaste, CutPaste3Way, HardCutPaste
 
 
 def _compiled_cut_paste(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
@@ -61,7 +61,8 @@ def _compiled_nsa_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]
 def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     results = CutPaste(rotation=(-9, 9))(images, keys), CutPaste3Way()(images, keys)
     others = Cutout(fill="random")(images, keys), Confetti((1, 2))(images, keys)
-    return tuple(tensor for result in results + others for tensor in result)
+    hard = (HardCutPaste()(images, keys),)
+    return tuple(tensor for result in results + others + hard for tensor in result)
 
 
 @pytest.mark.parametrize(

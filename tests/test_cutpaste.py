@@ -31,6 +31,7 @@ factors = st.one_of(
 hues = st.one_of(
     st.floats(-0.125, 0.125, width=32), st.sampled_from([0.0, 0.5, -1.0, 1.0 / 3.0, 7.25, -1e5])
 )
+moves = st.one_of(st.integers(-14, 14), st.sampled_from(FAR))
 orders = st.one_of(
     st.permutations([0, 1, 2, 3]), st.lists(st.integers(-1, 4), min_size=4, max_size=4)
 )
@@ -55,12 +56,19 @@ def params_of(draw: st.DrawFn, n: int) -> CutPasteParams:
     columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     tails = [(), (4,), (2,), (), (4,), (4,), ()]
     dtypes = [torch.int64] * 3 + [torch.float32] * 2 + [torch.int64, torch.bool]
-    return CutPasteParams(
+    params = CutPasteParams(
         *(
             torch.tensor(column, dtype=dtype).reshape(n, *tail)
             for column, dtype, tail in zip(columns, dtypes, tails, strict=True)
         )
     )
+    if draw(st.booleans()):
+        turns = draw(st.lists(moves, min_size=n, max_size=n))
+        params = params._replace(turns=torch.tensor(turns, dtype=torch.int64))
+    if draw(st.booleans()):
+        shift = draw(st.lists(moves, min_size=2 * n, max_size=2 * n))
+        params = params._replace(shift=torch.tensor(shift, dtype=torch.int64).reshape(n, 2))
+    return params
 
 
 def allowance(params: CutPasteParams, dtype: torch.dtype) -> float:
@@ -74,7 +82,7 @@ def allowance(params: CutPasteParams, dtype: torch.dtype) -> float:
 
 
 def on(device: str, params: CutPasteParams) -> CutPasteParams:
-    return CutPasteParams(*(column.to(device) for column in params))
+    return params.map(lambda rows: rows.to(device))
 
 
 def bits(tensor: Tensor) -> Tensor:
@@ -312,4 +320,49 @@ def test_params_of_fills_in_what_changes_nothing():
     assert params.jitter.tolist() == [[1.0, 1.0, 1.0, 0.0]] * 2
     assert params.order.tolist() == [[0, 1, 2, 3]] * 2
     assert params.apply.tolist() == [True, True]
+    assert (params.turns, params.shift) == (None, None)
     assert CutPasteParams.of([[1, 2, 3, 4]], [[0, 0]], device="meta").angle.device.type == "meta"
+    moved = CutPasteParams.of([[1, 2, 3, 4]], [[0, 0]], turns=[3], shift=[[-1, 5]])
+    assert (moved.turns.tolist(), moved.shift.tolist()) == ([3], [[-1, 5]])
+
+
+def test_map_leaves_what_is_none():
+    params = CutPasteParams.of([[1, 2, 3, 4]] * 3, [[0, 0]] * 3, turns=[0, 1, 2])
+    last = params.map(lambda rows: rows[2:])
+    assert last.source_index.tolist() == [2]
+    assert last.turns.tolist() == [2]
+    assert last.shift is None
+
+
+def test_a_move_by_nothing_keeps_every_bit():
+    params, _ = testing.outcomes()
+    n = len(params.angle)
+    still = params._replace(
+        turns=torch.arange(n) * 4, shift=torch.arange(2 * n).reshape(n, 2) * 143
+    )
+    for dtype in DTYPES:
+        images = make_images(n, 3, 13, 11, dtype=dtype)
+        given = cut_paste(images, params, return_status=True)
+        moved = cut_paste(images, still, return_status=True)
+        assert all(torch.equal(bits(a), bits(b)) for a, b in zip(given, moved, strict=True))
+
+
+def test_moved_patches_show_the_batch_as_it_was_before_the_call():
+    """Whole images, turned, shifted and pasted over each other."""
+    n = 5
+    images = make_images(n, 3, 9, 9)
+    chain = torch.tensor([1, 2, 3, 4, 0])
+    for source in (chain, torch.arange(n)):
+        params = CutPasteParams.of(
+            [[0, 0, 9, 9]] * n,
+            [[0, 0]] * n,
+            source_index=source,
+            turns=torch.arange(n),
+            shift=[[i, 7 * i] for i in range(n)],
+        )
+        for op in (cut_paste, cut_paste_):
+            pasted, masks = op(images.clone(), params)
+            for i in range(n):
+                turned = torch.rot90(images[source[i]], i, (1, 2))
+                assert torch.equal(pasted[i], torch.roll(turned, (i, 7 * i), (1, 2)))
+            assert masks.all()

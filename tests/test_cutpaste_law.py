@@ -26,6 +26,7 @@ from ssad_kernels import (
 from ssad_kernels.reference import cutpaste as reference
 
 ALPHA = 1e-4
+DRAWN = CutPasteParams._fields[:7]  # the others stay None
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
@@ -84,7 +85,7 @@ def test_kernel_equals_reference_in_every_bit(device, rows, height, width, law, 
     keys = torch.tensor(rows, dtype=torch.int64, device=device).reshape(-1, 3)
     actual = sample_cut_paste(keys, height, width, law, stream=stream)
     expected = reference.sample_cut_paste(keys, stream, height, width, *law)
-    for name, got, want in zip(CutPasteParams._fields, actual, expected, strict=True):
+    for name, got, want in zip(DRAWN, actual[:7], expected, strict=True):
         assert got.dtype == want.dtype, name
         assert torch.equal(got, want), name
 
@@ -94,7 +95,7 @@ def test_kernel_equals_reference_in_every_bit(device, rows, height, width, law, 
 def test_many_draws_equal_the_reference(name, size):
     law = testing.LAWS[name]
     expected = reference.sample_cut_paste(make_keys(7, 3, torch.arange(20_000)), 1, *size, *law)
-    assert all(torch.equal(a, b) for a, b in zip(draws(law, size=size), expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(draws(law, size=size)[:7], expected, strict=True))
 
 
 @pytest.mark.parametrize("name", testing.LAWS)
@@ -158,7 +159,7 @@ def test_corners_are_uniform_over_all_places_that_hold_the_patch():
 def test_patches_lie_fully_inside(name, size):
     params = draws(testing.LAWS[name], 3000, size)
     images = torch.zeros(300, 1, *size, dtype=torch.uint8)
-    few = CutPasteParams(*(column[:300] for column in params))
+    few = params.map(lambda rows: rows[:300])
     few = few._replace(source_index=torch.arange(300))
     masks, status = cut_paste(images, few, return_status=True)[1:]
     h, w = few.source_box[:, 2], few.source_box[:, 3]
@@ -243,7 +244,7 @@ def test_one_option_moves_no_other_draw(change, fields):
     before, after = draws(CutPasteLaw(), 500), draws(CutPasteLaw(**change), 500)
     moved = {
         name
-        for name, a, b in zip(CutPasteParams._fields, before, after, strict=True)
+        for name, a, b in zip(DRAWN, before[:7], after[:7], strict=True)
         if not torch.equal(a, b)
     }
     assert moved <= fields
@@ -259,7 +260,7 @@ def test_a_row_depends_on_its_key_alone():
     every = sample_cut_paste(keys, 99, 77, law, stream=2)
     chosen = torch.tensor([93, 5, 41])
     few = sample_cut_paste(keys[chosen], 99, 77, law, stream=2)
-    for name, a, b in zip(CutPasteParams._fields, every, few, strict=True):
+    for name, a, b in zip(DRAWN, every[:7], few[:7], strict=True):
         if name != "source_index":
             assert torch.equal(a[chosen], b)
     assert few.source_index.tolist() == [0, 1, 2]

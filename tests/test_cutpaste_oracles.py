@@ -70,6 +70,75 @@ def test_plain_patches_equal_numpy_slices(rows, channels):
         np.testing.assert_array_equal(pasted[i].numpy(), expected)
 
 
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.lists(st.integers(-5, 12), min_size=2, max_size=2),
+            st.lists(st.integers(1, 12), min_size=2, max_size=2),
+            st.lists(st.integers(-5, 12), min_size=2, max_size=2),
+            st.integers(-5, 9),
+            st.lists(st.integers(-30, 30), min_size=2, max_size=2),
+        ),
+        min_size=3,
+        max_size=3,
+    ),
+    channels=st.integers(1, 4),
+    size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+)
+def test_moved_patches_equal_numpy(rows, channels, size):
+    """Boxes may leave the turned image, which has another shape, and lie over seams."""
+    images = make_images(3, channels, *size)
+    sources, corners, sizes, targets, turns, shifts = (list(c) for c in zip(*rows, strict=True))
+    boxes = [corner + extent for corner, extent in zip(corners, sizes, strict=True)]
+    params = CutPasteParams.of(
+        boxes, targets, source_index=torch.tensor(sources), turns=turns, shift=shifts
+    )
+    pasted, masks = cut_paste(images, params)
+    for i, source in enumerate(sources):
+        turned = np.rot90(images[source].numpy(), turns[i], (1, 2))
+        moved = np.roll(turned, shifts[i], (1, 2))
+        # The slices take one shape for all: so large that the target's border is not met first.
+        room = np.zeros((2, channels, 24, 24), np.uint8)
+        room[0, :, : size[0], : size[1]] = images[i].numpy()
+        y, x, h, w = boxes[i]
+        patch = moved[:, max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
+        _, patch_h, patch_w = patch.shape
+        room[1, :, :patch_h, :patch_w] = patch
+        to = [targets[i][0] + max(-y, 0), targets[i][1] + max(-x, 0)]
+        expected, mask = paste_with_numpy(room, 1, 0, [0, 0, patch_h, patch_w], to)
+        np.testing.assert_array_equal(masks[i].numpy(), mask[:, : size[0], : size[1]])
+        np.testing.assert_array_equal(pasted[i].numpy(), expected[:, : size[0], : size[1]])
+
+
+@pytest.mark.parametrize("size", [(14, 14), (11, 17)])
+@pytest.mark.parametrize("angle", [0.0, 30.0, 225.0])
+def test_a_moved_patch_is_that_of_a_moved_image(size, angle):
+    """Recoloured and turned as one that is cut from a copy which was turned and shifted before."""
+    images = make_images(2, 3, *size)
+    for turns, shift in itertools.product(range(4), [(0, 0), (7, 5), (-1, 8)]):
+        moved = torch.roll(torch.rot90(images[:1], turns, (2, 3)), shift, (2, 3))
+        h, w = moved.shape[2:]
+        box = [2, 1, h - 5, w - 6]
+        room = torch.zeros(2, 3, 17, 17, dtype=torch.uint8)
+        room[0, :, :h, :w] = moved[0]
+        room[1, :, : size[0], : size[1]] = images[1]
+        options = {
+            "source_index": torch.tensor([0, 0]),
+            "angle": torch.full((2,), angle),
+            "jitter": torch.tensor([[1.2, 0.7, 1.3, 0.1]] * 2),
+            "apply": torch.tensor([False, True]),
+        }
+        target = [[1, 2]] * 2
+        expected, expected_masks = cut_paste(room, CutPasteParams.of([box] * 2, target, **options))
+        params = CutPasteParams.of(
+            [box] * 2, target, **options, turns=[turns] * 2, shift=[list(shift)] * 2
+        )
+        pasted, masks = cut_paste(images, params)
+        assert torch.equal(masks[1], expected_masks[1, :, : size[0], : size[1]])
+        assert torch.equal(pasted[1], expected[1, :, : size[0], : size[1]])
+
+
 def jittered(images: Tensor, factors: tuple[float, ...], order: tuple[int, ...]) -> Tensor:
     """Whole images, pasted onto themselves."""
     n, _, height, width = images.shape

@@ -21,11 +21,20 @@ from ssad_kernels import (
     philox,
 )
 from ssad_kernels.testing import make_images, outcomes, tolerance, with_layout
-from ssad_kernels.transforms import Confetti, Cutout, CutPaste, CutPaste3Way, CutPasteScar, Scar
+from ssad_kernels.transforms import (
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    CutPasteScar,
+    HardCutPaste,
+    Scar,
+)
 
 TRANSFORMS = {
     "CutPaste": CutPaste(rotation=(-20, 20)),
     "CutPasteScar": CutPasteScar(),
+    "HardCutPaste": HardCutPaste(),
     "Cutout": Cutout(fill="mean"),
     "Confetti": Confetti(),
     "Scar": Scar(),
@@ -159,7 +168,7 @@ for dtype in (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.f
 keys = make_keys(1, 2, torch.arange(500))
 for law in LAWS.values():
     drawn = sample_cut_paste(keys, 200, 150, law, stream=1)
-    for column in drawn:
+    for column in drawn[:7]:
         exact.update(column.numpy().tobytes())
 exact.update(philox(keys, 3, 70).numpy().tobytes())
 images = make_images(16, 3, 96, 96, dtype=torch.float32)
@@ -212,7 +221,7 @@ def test_every_outcome_alone_and_in_its_batch():
     own = (params.source_index == torch.arange(n)).nonzero().flatten().tolist()
     assert len(own) > 15
     for i in own:
-        row = CutPasteParams(*(column[i : i + 1] for column in params))
+        row = params.map(lambda rows, i=i: rows[i : i + 1])
         row = row._replace(source_index=torch.zeros(1, dtype=torch.int64))
         alone = cut_paste(images[i : i + 1], row, return_status=True)
         for got, want in zip(alone, expected, strict=True):

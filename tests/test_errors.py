@@ -32,6 +32,7 @@ from ssad_kernels.transforms import (
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
+    HardCutPaste,
     Rotation,
     Scar,
 )
@@ -139,6 +140,10 @@ def test_expanded_views():
         ("jitter", torch.zeros(2, 3), ValueError, "must have shape (2, 4), got (2, 3)"),
         ("order", torch.zeros(2, 4), TypeError, "must have dtype int64, got float32"),
         ("apply", torch.ones(2), TypeError, "must have dtype bool, got float32"),
+        ("turns", torch.zeros(2), TypeError, "must have dtype int64, got float32"),
+        ("turns", [1, 2], TypeError, "must be a tensor, got list"),
+        ("shift", torch.zeros(2).long(), ValueError, "must have shape (2, 2), got (2,)"),
+        ("angle", None, TypeError, "must be a tensor, got NoneType"),
         ("angle", torch.zeros(2, device="meta"), ValueError, "must be on device cpu, got meta"),
     ],
 )
@@ -275,7 +280,7 @@ def test_options_of_transforms(transform, option, value, must):
     check(lambda: transform(**{option: value}), ValueError, message)
 
 
-TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti(), Scar()]
+TRANSFORMS = [CutPaste(), CutPasteScar(), Cutout(), Confetti(), Scar(), HardCutPaste()]
 KIND = "be a tensor, or a NumPy or CuPy array (PIL images: torchvision's v2.ToImage first)"
 
 

@@ -37,6 +37,7 @@ from ssad_kernels.transforms import (
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
+    HardCutPaste,
     Rotation,
     Scar,
 )
@@ -119,6 +120,8 @@ def test_nsa_with_masks_never_waits() -> None:
         (Confetti(), {"philox"}),
         (Scar(), {"sample_cut_paste", "cut_paste", "philox"}),
         (Rotation(), set()),
+        (HardCutPaste(), {"sample_cut_paste", "cut_paste", "philox"}),
+        (HardCutPaste(inplace=True), {"sample_cut_paste", "cut_paste_", "philox"}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

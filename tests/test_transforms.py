@@ -15,11 +15,12 @@ from torch.utils.data import default_collate
 
 from ssad_kernels import CutPasteParams, Status, cut_paste, make_keys
 from ssad_kernels.testing import make_images
-from ssad_kernels.transforms import CutPaste, CutPaste3Way, CutPasteScar
+from ssad_kernels.transforms import CutPaste, CutPaste3Way, CutPasteScar, HardCutPaste
 
 TRANSFORMS = {
     "CutPaste": lambda **o: CutPaste(rotation=(-30, 30), **o),
     "CutPasteScar": lambda **o: CutPasteScar((4, 9), (2, 4), **o),
+    "HardCutPaste": lambda **o: HardCutPaste(jitter=0.1, **o),
 }
 KEYS = make_keys(3, 1, torch.arange(4))
 
@@ -160,7 +161,7 @@ def test_params_replay(make):
     assert same(cut_paste(images, params), expected)
     other = 255 - images  # the same places in other images
     assert torch.equal(transform(other, params=params)[1], expected[1])
-    single = CutPasteParams(*(column[:1] for column in params))
+    single = params.map(lambda rows: rows[:1])
     assert torch.equal(transform(images[0], params=single)[0], expected[0][0])
 
 

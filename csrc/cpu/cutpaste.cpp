@@ -44,6 +44,39 @@ T* patch_of(const Job& job, int64_t worker, int64_t i) {
   return reinterpret_cast<T*>(scratch.patches) + job.plans[i].offset;
 }
 
+// An image turned counter-clockwise is the image seen with other steps, from another corner.
+struct Turned {
+  int64_t corner_y, corner_x;
+  int64_t step_y, step_x;
+  int64_t h, w;
+};
+
+Turned turn(const ImageView& images, int64_t turns) {
+  const int64_t y = images.stride_y, x = images.stride_x, h = images.h, w = images.w;
+  switch (turns) {
+    case 0: return {0, 0, y, x, h, w};
+    case 1: return {0, w - 1, -x, y, w, h};
+    case 2: return {h - 1, w - 1, -y, -x, h, w};
+    default: return {h - 1, 0, x, -y, w, h};
+  }
+}
+
+// A shift makes the rows and columns of a cut go on at the other side of the image.
+template <class T>
+void cut_plane(const ImageView& images, const CutPastePlan& plan, int64_t channel, T* plane) {
+  const Turned from = turn(images, plan.turns);
+  const T* corner = row_of<T>(images, plan.source, channel, from.corner_y, from.corner_x);
+  const int64_t room = from.w - plan.from_x;
+  const int64_t first = plan.cut_w < room ? plan.cut_w : room;
+  for (int64_t y = 0; y < plan.cut_h; ++y) {
+    const int64_t from_y = plan.from_y + y < from.h ? plan.from_y + y : plan.from_y + y - from.h;
+    const T* row = corner + from_y * from.step_y;
+    T* to = plane + y * plan.cut_w;
+    gather_row(row + plan.from_x * from.step_x, from.step_x, to, first);
+    if (first < plan.cut_w) gather_row(row, from.step_x, to + first, plan.cut_w - first);
+  }
+}
+
 template <class P>
 void cut(void* context, int64_t worker, int64_t i) {
   using T = typename P::Stored;
@@ -53,11 +86,7 @@ void cut(void* context, int64_t worker, int64_t i) {
   const ImageView& images = job.from;
   T* patch = patch_of<T>(job, worker, i);
   for (int64_t c = 0; c < images.c; ++c) {
-    T* plane = patch + c * plan.cut_h * plan.cut_w;
-    for (int64_t y = 0; y < plan.cut_h; ++y) {
-      gather_row(row_of<T>(images, plan.source, c, plan.cut_y + y, plan.cut_x), images.stride_x,
-                 plane + y * plan.cut_w, plan.cut_w);
-    }
+    cut_plane(images, plan, c, patch + c * plan.cut_h * plan.cut_w);
   }
   if (plan.steps == 0) return;
   char* work = job.scratch.work + worker * job.scratch.work_bytes;

@@ -33,6 +33,9 @@ void clip(int64_t start, int64_t size, int64_t limit, int64_t* clipped_start,
   *clipped_size = high > low ? high - low : 0;
 }
 
+// The remainder that is not negative.
+int64_t wrap(int64_t x, int64_t size) { return (x % size + size) % size; }
+
 // Larger factors could overflow a float on the way and make the result depend on the order of
 // operations. NaN fails as well.
 bool is_sane(const float* jitter) {
@@ -70,8 +73,16 @@ Status plan_sample(const ImageView& images, const CutPasteParams& params, int64_
   if (!near(target[0]) || !near(target[1])) return kNoPlace;
 
   plan->box_y = box[0], plan->box_x = box[1], plan->box_h = box[2], plan->box_w = box[3];
-  clip(box[0], box[2], images.h, &plan->cut_y, &plan->cut_h);
-  clip(box[1], box[3], images.w, &plan->cut_x, &plan->cut_w);
+  plan->turns = params.turns ? params.turns[i] & 3 : 0;
+  const bool is_odd = plan->turns & 1;
+  const int64_t height = is_odd ? images.w : images.h, width = is_odd ? images.h : images.w;
+  clip(box[0], box[2], height, &plan->cut_y, &plan->cut_h);
+  clip(box[1], box[3], width, &plan->cut_x, &plan->cut_w);
+  plan->from_y = plan->cut_y, plan->from_x = plan->cut_x;
+  if (params.shift) {
+    plan->from_y = wrap(plan->cut_y - params.shift[2 * i] % height, height);
+    plan->from_x = wrap(plan->cut_x - params.shift[2 * i + 1] % width, width);
+  }
   const Rotation turn = rotation(params.angle[i]);
   plan->cos = turn.cos, plan->sin = turn.sin;
   plan->canvas_y = target[0], plan->canvas_x = target[1];

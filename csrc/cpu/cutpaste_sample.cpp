@@ -124,8 +124,9 @@ bool cut_paste_keyed(const ImageView& from, const ImageView& to, const int64_t* 
                                reals.get(),    reals.get() + n,    integers.get() + 7 * n,
                                apply.get()};
   sample_cut_paste(keys, n, stream, from.h, from.w, law, draws);
-  const CutPasteParams params = {draws.source_index, draws.source_box, draws.target, draws.angle,
-                                 draws.jitter,       draws.order,      draws.apply};
+  const CutPasteParams params = {draws.source_index, draws.source_box, draws.target,
+                                 draws.angle,        draws.jitter,     draws.order,
+                                 draws.apply,        nullptr,          nullptr};
   return cut_paste(from, to, params, mask, status, threads);
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,22 +115,53 @@ def _jitter_images(images: Tensor, inside: Tensor, jitter: Tensor, order: Tensor
     return torch.cat([colour.to(images.dtype), images[:, channels:]], dim=1)
 
 
-def _plan(images: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _turned_sizes(images: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Heights and widths (N,) of images that are turned."""
+    n, _, height, width = images.shape
+    turns = torch.zeros(n, dtype=torch.int64, device=images.device) if turns is None else turns
+    is_upright = turns % 2 == 0
+    return torch.where(is_upright, height, width), torch.where(is_upright, width, height)
+
+
+def _move(images: Tensor, turns: Tensor | None, shift: Tensor | None) -> Tensor:
+    """Each image of a batch by `torch.rot90` and then by `torch.roll`, in the corner of a canvas.
+
+    What lies beyond its size on the canvas, which holds the batch upright and turned, is repeated.
+    """
+    n, channels, height, width = images.shape
+    at = torch.arange(max(height, width), device=images.device)
+    y, x = (  # in the turned image, (N, side) each
+        (at if shift is None else at - shift[:, axis, None] % size[:, None]) % size[:, None]
+        for axis, size in enumerate(_turned_sizes(images, turns))
+    )
+    y, x = torch.broadcast_tensors(y[:, :, None], x[:, None, :])
+    if turns is not None:
+        rows = torch.stack([y, x, height - 1 - y, height - 1 - x])
+        columns = torch.stack([x, width - 1 - y, width - 1 - x, y])
+        turn = (turns & 3)[None, :, None, None].expand(1, *y.shape)
+        y, x = rows.gather(0, turn)[0], columns.gather(0, turn)[0]
+    places = (y * width + x).flatten(1)[:, None].expand(n, channels, -1)
+    return images.flatten(2).gather(2, places).reshape(n, channels, len(at), len(at))
+
+
+def _plan(images: Tensor, params: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Status before pasting, and clipped parameters that are safe to compute with."""
-    source_index, box, target, angle, jitter, _, apply = params
+    source_index, box, target, angle, jitter, _, apply, turns, _ = params
     n, _, height, width = images.shape
     far = (box.abs() >= _FAR).any(1) | (target.abs() >= _FAR).any(1)
     box, target = box.clamp(-_FAR, _FAR), target.clamp(-_FAR, _FAR)
     canvas = torch.stack(canvas_size(box, *rotation(angle)), dim=1)
 
-    def visible(corner: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether a rectangle meets the image, and whether it lies within."""
+    def visible(
+        corner: Tensor, extent: Tensor, height: Tensor | int, width: Tensor | int
+    ) -> tuple[Tensor, Tensor]:
+        """Whether a rectangle meets an image, and whether it lies within."""
         (y, x), (bottom, right) = corner.unbind(1), (corner + extent).unbind(1)
         meets = (y < height) & (x < width) & (bottom > 0) & (right > 0)
         return meets, (y >= 0) & (x >= 0) & (bottom <= height) & (right <= width)
 
-    cut_meets, cut_within = visible(box[:, :2], box[:, 2:])
-    canvas_meets, canvas_within = visible(target, canvas)
+    cut_meets, cut_within = visible(box[:, :2], box[:, 2:], *_turned_sizes(images, turns))
+    canvas_meets, canvas_within = visible(target, canvas, height, width)
     status = torch.where(cut_within & canvas_within, Status.APPLIED, Status.CLIPPED)
     bad_source = (source_index < 0) | (source_index >= n)
     status = torch.where(cut_meets & canvas_meets & ~far & ~bad_source, status, Status.NO_PLACE)
@@ -140,9 +172,9 @@ def _plan(images: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, Tensor, Ten
     return status, box, target, canvas
 
 
-def cut_paste_(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor]:
+def cut_paste_(images: Tensor, *params: Any) -> tuple[Tensor, Tensor]:
     """See `ssad_kernels.cut_paste_`: writes ``images``, returns mask and status."""
-    source_index, _, _, angle, jitter, order, _ = params
+    source_index, _, _, angle, jitter, order, _, turns, shift = params
     n, channels, height, width = images.shape
     status, box, target, canvas = _plan(images, params)
     ys = torch.arange(height, device=images.device)[:, None]
@@ -153,8 +185,17 @@ def cut_paste_(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor]:
 
     # Cut: the jittered source image of every sample.
     top, left, h, w = (per_sample(column) for column in box.unbind(1))
-    inside = (ys >= top) & (ys < top + h) & (xs >= left) & (xs < left + w)
     source = images[source_index.clamp(0, max(n - 1, 0))]
+    source_h, source_w = (per_sample(size) for size in _turned_sizes(source, turns))
+    if turns is not None or shift is not None:
+        source = _move(source, turns, shift)
+
+    def is_cut(y: Tensor, x: Tensor) -> Tensor:
+        in_box = (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
+        return in_box & (y >= 0) & (y < source_h) & (x >= 0) & (x < source_w)
+
+    rows, columns = (torch.arange(size, device=images.device) for size in source.shape[2:])
+    inside = is_cut(rows[:, None], columns)
     source = _jitter_images(source, inside[:, None], jitter, order)
 
     # Paste: twice the distance from the canvas centre, turned back into the box.
@@ -163,12 +204,10 @@ def cut_paste_(images: Tensor, *params: Tensor) -> tuple[Tensor, Tensor]:
     dx = 2 * (xs - per_sample(target[:, 1])) + 1 - per_sample(canvas[:, 1])
     from_y = top + ((dy * cos + dx * sin + (h << _BITS)) >> (_BITS + 1))
     from_x = left + ((dx * cos - dy * sin + (w << _BITS)) >> (_BITS + 1))
-    in_box = (from_y >= top) & (from_y < top + h) & (from_x >= left) & (from_x < left + w)
-    in_image = (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
     is_active = (status == Status.APPLIED) | (status == Status.CLIPPED)
-    mask = (in_box & in_image & per_sample(is_active))[:, None]  # (N, 1, H, W)
+    mask = (is_cut(from_y, from_x) & per_sample(is_active))[:, None]  # (N, 1, H, W)
 
-    at = from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)
+    at = from_y.clamp(0, len(rows) - 1) * len(columns) + from_x.clamp(0, len(columns) - 1)
     at = at.reshape(n, 1, height * width).expand(n, channels, -1)
     pasted = source.flatten(2).gather(2, at).reshape(images.shape)
     images.copy_(torch.where(mask, pasted, images))

@@ -81,7 +81,7 @@ def cut_paste_samples(device: torch.device | str) -> dict[str, Arguments]:
     """Arguments of ``cut_paste`` and ``cut_paste_``, by name."""
     params, _ = outcomes(device)
     n = len(params.angle)
-    few = CutPasteParams(*(column[:7].clone() for column in params))
+    few = params.map(lambda rows: rows[:7].clone())
     found: dict[str, Arguments] = {}
     for dtype in IMAGE_DTYPES:
         images = make_images(n, 3, 13, 11, dtype=dtype, device=device)
@@ -91,9 +91,9 @@ def cut_paste_samples(device: torch.device | str) -> dict[str, Arguments]:
     for layout in LAYOUTS[1:]:
         images = make_images(7, 3, 13, 11, dtype=torch.float32, layout=layout, device=device)
         found[layout] = (images, *few)
-    strided = CutPasteParams(*(torch.stack([c, c], dim=1)[:, 0] for c in few))
+    strided = few.map(lambda rows: torch.stack([rows, rows], dim=1)[:, 0])
     found["strided-params"] = (make_images(7, 3, 13, 11, device=device), *strided)
-    none = (column[:0].clone() for column in params)
+    none = params.map(lambda rows: rows[:0].clone())
     found["empty-batch"] = (make_images(0, 3, 5, 4, device=device), *none)
     pixel = CutPasteParams.of([[0, 0, 1, 1]], [[0, 0]], device=device)
     found["one-pixel"] = (make_images(1, 1, 1, 1, device=device), *pixel)
@@ -101,7 +101,29 @@ def cut_paste_samples(device: torch.device | str) -> dict[str, Arguments]:
     extreme = torch.tensor([-2.0, 0.0, 1.0, 3.0], device=device).repeat_interleave(33)
     extreme = extreme.reshape(1, 3, 4, 11)
     hue = CutPasteParams.of([[0, 0, 3, 9]], [[1, 2]], jitter=torch.tensor([[1.0, 0.9, 1.2, 0.3]]))
-    found["extreme-pixels"] = (extreme, *(column.to(device) for column in hue))
+    found["extreme-pixels"] = (extreme, *hue.map(lambda rows: rows.to(device)))
+    return found | _moved_samples(few)
+
+
+def _moved_samples(params: CutPasteParams) -> dict[str, Arguments]:
+    """The same with source images that are turned, shifted and both; for seven samples."""
+    device = params.angle.device
+    turns = torch.tensor([1, 2, 3, 4, -1, 1 << 40, -(1 << 63)], device=device)
+    shift = [[0, 0], [6, 5], [-3, 0], [0, 40], [1 << 62, -(1 << 62)], [13, 11], [-(1 << 63), 1]]
+    moved = params._replace(turns=turns, shift=torch.tensor(shift, device=device))
+    found: dict[str, Arguments] = {}
+    for dtype in (torch.uint8, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        found[f"moved-{name}"] = (make_images(7, 3, 13, 11, dtype=dtype, device=device), *moved)
+    packed = make_images(7, 3, 13, 11, layout="channels_last", device=device)
+    found["moved-channels_last"] = (packed, *moved)
+    found["moved-square"] = (make_images(7, 1, 12, 12, device=device), *moved)
+    found["turned"] = (make_images(7, 3, 13, 11, device=device), *moved._replace(shift=None))
+    found["shifted"] = (make_images(7, 3, 13, 11, device=device), *moved._replace(turns=None))
+    strided = moved.map(lambda rows: torch.stack([rows, rows], dim=1)[:, 0])
+    found["moved-strided-params"] = (make_images(7, 3, 13, 11, device=device), *strided)
+    none = moved.map(lambda rows: rows[:0].clone())
+    found["moved-empty-batch"] = (make_images(0, 3, 5, 4, device=device), *none)
     return found
 
 

@@ -4,6 +4,7 @@
 from ssad_kernels.transforms.baselines import Confetti, Cutout, Rotation, Scar
 from ssad_kernels.transforms.cutpaste import CutPaste, CutPaste3Way, CutPasteScar
 from ssad_kernels.transforms.fpi import FPI, PII
+from ssad_kernels.transforms.hard_cutpaste import HardCutPaste
 from ssad_kernels.transforms.nsa import NSA
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CutPaste3Way",
     "CutPasteScar",
     "Cutout",
+    "HardCutPaste",
     "Rotation",
     "Scar",
 ]

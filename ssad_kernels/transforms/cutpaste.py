@@ -22,24 +22,10 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
-    as_numbers,
+    jitter_strengths,
     patch_law,
     scar_law,
 )
-
-
-def _jitter_strengths(
-    op: str, jitter: float | Sequence[float]
-) -> tuple[float, float, float, float]:
-    is_one = isinstance(jitter, (int, float))
-    strengths = as_numbers((jitter,) * 4 if is_one else jitter)
-    if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
-        must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
-        raise ValueError(wording(op, "jitter", must, jitter))
-    if strengths[3] > 0.5:
-        raise ValueError(wording(op, "jitter", "have a hue of at most 0.5 turns", jitter))
-    brightness, contrast, saturation, hue = strengths
-    return brightness, contrast, saturation, hue
 
 
 class _LawTransform(KeyedTransform):
@@ -124,7 +110,7 @@ class CutPaste(_LawTransform):
         op = type(self).__name__
         if source not in ("same", "other"):
             raise ValueError(wording(op, "source", 'be "same" or "other"', repr(source)))
-        strengths = _jitter_strengths(op, jitter)
+        strengths = jitter_strengths(op, jitter)
         law = patch_law(
             op, area, aspect, p, rotation, jitter=strengths, other_source=source == "other"
         )
@@ -165,7 +151,7 @@ class CutPasteScar(_LawTransform):
         stream: int = 0,
     ) -> None:
         op = type(self).__name__
-        law = scar_law(op, length, width, p, rotation, _jitter_strengths(op, jitter))
+        law = scar_law(op, length, width, p, rotation, jitter_strengths(op, jitter))
         super().__init__("scar", law, inplace=inplace, return_status=return_status, stream=stream)
 
 

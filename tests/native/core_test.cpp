@@ -25,13 +25,21 @@ namespace {
 using ssad::Dtype;
 
 struct Params {
-  std::vector<int64_t> source_index, source_box, target, order;
+  std::vector<int64_t> source_index, source_box, target, order, turns, shift;
   std::vector<float> angle, jitter;
   std::unique_ptr<bool[]> apply;
+  bool is_moved;
 
   ssad::CutPasteParams view() const {
-    return {source_index.data(), source_box.data(), target.data(), angle.data(),
-            jitter.data(),       order.data(),      apply.get()};
+    return {source_index.data(),
+            source_box.data(),
+            target.data(),
+            angle.data(),
+            jitter.data(),
+            order.data(),
+            apply.get(),
+            is_moved ? turns.data() : nullptr,
+            is_moved ? shift.data() : nullptr};
   }
 };
 
@@ -43,6 +51,7 @@ Params random_params(std::mt19937_64& random, int64_t n, int64_t h, int64_t w) {
   const float bad[] = {0.0f, -3.0f, 1e30f, NAN, INFINITY};
   Params p;
   p.apply = std::make_unique<bool[]>(n);
+  p.is_moved = among(0, 1);
   for (int64_t i = 0; i < n; ++i) {
     p.source_index.push_back(among(-1, n));
     for (const int64_t limit : {h, w}) p.source_box.push_back(among(-limit, limit));
@@ -54,6 +63,9 @@ Params random_params(std::mt19937_64& random, int64_t n, int64_t h, int64_t w) {
       p.order.push_back(among(-1, 5));
     }
     p.apply[i] = among(0, 9) > 0;
+    p.turns.push_back(among(-9, 9));
+    for (const int64_t limit : {h, w}) p.shift.push_back(among(-2 * limit, 2 * limit));
+    if (among(0, 9) == 0) p.shift[2 * i + among(0, 1)] = hostile[among(0, 4)];
     if (among(0, 9) == 0) p.source_box[4 * i + among(0, 3)] = hostile[among(0, 4)];
     if (among(0, 9) == 0) p.target[2 * i + among(0, 1)] = hostile[among(0, 4)];
     if (among(0, 9) == 0) p.jitter[4 * i + among(0, 3)] = bad[among(0, 4)];

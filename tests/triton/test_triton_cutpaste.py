@@ -84,7 +84,7 @@ def test_further_channels_are_pasted_as_they_are(channels: int) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS[1:])
 def test_pixels_do_not_depend_on_the_layout(layout: str) -> None:
     params, _ = outcomes()
-    params = sk.CutPasteParams(*(column[:8] for column in params))
+    params = params.map(lambda rows: rows[:8])
     images = make_images(8, 3, 13, 11, dtype=torch.float32)
     expected, _ = sk.cut_paste(images, params)
     found = with_layout(images, layout)
@@ -103,7 +103,7 @@ def test_pixels_do_not_depend_on_the_batch() -> None:
     images = make_images(24, 3, 13, 11)
     together = sk.cut_paste(images, params, return_status=True)
     for i in (1, 5, 7, 22):
-        alone = sk.CutPasteParams(*(column[i : i + 1] for column in params))
+        alone = params.map(lambda rows, i=i: rows[i : i + 1])
         alone = alone._replace(source_index=torch.tensor([0]))
         found = sk.cut_paste(images[i : i + 1], alone, return_status=True)
         for a, b in zip(together, found, strict=True):
@@ -117,6 +117,42 @@ def test_patches_show_the_images_as_they_were() -> None:
     pasted, masks = sk.cut_paste(images, params, strict=True)
     assert torch.equal(pasted, images[ring])
     assert masks.all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 9)])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_patches_of_turned_and_shifted_images(size: tuple[int, int], is_own: bool) -> None:
+    """Whole ones over their own source, across seams, which must be copied before."""
+    n = 8
+    images = make_images(n, 3, *size, layout="channels_last")
+    source = torch.arange(n) if is_own else (torch.arange(n) + 1) % n
+    turns = torch.arange(n)
+    shift = torch.stack([torch.arange(n) - 3, torch.arange(n) * 5], dim=1)
+    # As large as the image on either side: what the turned image has not is clipped.
+    params = sk.CutPasteParams.of(
+        [[0, 0, *size]] * n, [[0, 0]] * n, source_index=source, turns=turns, shift=shift
+    )
+    pasted, masks = sk.cut_paste(images, params, strict=True)
+    for i in range(n):
+        turned = torch.rot90(images[source[i]], i, (1, 2))
+        moved = torch.roll(turned, shift[i].tolist(), (1, 2))[:, : size[0], : size[1]]
+        _, h, w = moved.shape
+        assert torch.equal(pasted[i, :, :h, :w], moved)
+        assert masks[i, :, :h, :w].all()
+        assert int(masks[i].sum()) == h * w
+
+
+@pytest.mark.parametrize("alone", ["turns", "shift"])
+def test_a_turn_or_a_shift_alone(alone: str) -> None:
+    images = make_images(2, 3, 40, 40)
+    rows = {"turns": torch.tensor([1, 3]), "shift": torch.tensor([[20, 0], [0, 20]])}
+    neither = {"turns": torch.zeros(2).long(), "shift": torch.zeros(2, 2).long()}
+    found = []
+    for moves in ({alone: rows[alone]}, {**neither, alone: rows[alone]}):
+        params = sk.CutPasteParams.of([[13, 5, 20, 9]] * 2, [[5, 6], [18, 0]], **moves)
+        found.append(sk.cut_paste(images, params, strict=True))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
 
 
 @triton.jit

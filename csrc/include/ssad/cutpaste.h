@@ -16,6 +16,8 @@ struct CutPasteParams {
   const float* jitter;          // (n, 4) brightness, contrast, saturation, hue
   const int64_t* order;         // (n, 4)
   const bool* apply;            // (n)
+  const int64_t* turns;         // (n), or null: the source images are not turned
+  const int64_t* shift;         // (n, 2) y, x, or null: nor shifted
 };
 
 enum JitterOp : int8_t { kBrightness = 0, kContrast = 1, kSaturation = 2, kHue = 3 };
@@ -24,8 +26,10 @@ enum JitterOp : int8_t { kBrightness = 0, kContrast = 1, kSaturation = 2, kHue =
 struct CutPastePlan {
   Status status;                       // nothing is done unless kApplied or kClipped
   int64_t source;                      // image to cut from
+  int64_t turns;                       // of that image, 0...3 quarter turns counter-clockwise
   int64_t box_y, box_x, box_h, box_w;  // as asked for
   int64_t cut_y, cut_x, cut_h, cut_w;  // the part of the box inside the source image
+  int64_t from_y, from_x;              // where that begins in the turned image without its shift
   int64_t canvas_y, canvas_x, canvas_h, canvas_w;
   int64_t cos, sin;  // 16-bit fixed point
   int32_t steps;     // jitter operations that change something
