@@ -45,9 +45,9 @@ def decoder(outputs: int, width: float = 1.0) -> nn.Sequential:
     for i, full in enumerate(_DECODER):
         wide = scaled(full, width)
         convolution = (
-            nn.Conv2d(channels, wide, 3, padding=1)
+            nn.Conv2d(channels, wide, 3, padding=1, bias=False)
             if i % 2 == 0
-            else nn.ConvTranspose2d(channels, wide, 4, 2, padding=1)
+            else nn.ConvTranspose2d(channels, wide, 4, 2, padding=1, bias=False)
         )
         layers += [convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
         channels = wide
@@ -129,8 +129,9 @@ class Discriminator(nn.Module):
         for i, full in enumerate((64, 128, 256, *middle, 128)):
             wide = scaled(full, width)
             norm = [nn.BatchNorm2d(wide)] if i else []
+            convolution = nn.Conv2d(inputs, wide, 4, 2, padding=1, bias=not norm)
             # The paper says leaky; 0.2 is DCGAN's slope (Radford et al., ICLR 2016), ours here.
-            layers += [nn.Conv2d(inputs, wide, 4, 2, padding=1), *norm, nn.LeakyReLU(0.2)]
+            layers += [convolution, *norm, nn.LeakyReLU(0.2)]
             inputs = wide
         self.body = nn.Sequential(*layers)
         self.last = nn.Conv2d(inputs, 1, 4, 2, padding=1)

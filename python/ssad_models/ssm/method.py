@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does
 
 
 _NO_MATCH = (
-    " The paper's tables are not at hand; its abstract has 98.3 for retinal OCT, and 93.9 for MVTec "
-    "AD, most likely image AUROC."
+    " The paper's tables are not at hand; its abstract has 98.3 for retinal OCT, and 93.9 for MVTec"
+    " AD, most likely image AUROC."
 )
 
 
