@@ -7,6 +7,7 @@
 #include <array>
 #include <new>
 #include <tuple>
+#include <vector>
 
 #include "cpu/kernels.h"
 #include "ssad/blend.h"
@@ -16,6 +17,7 @@
 #include "ssad/nsa_keyed.h"
 #include "ssad/poisson.h"
 #include "ssad/ranking.h"
+#include "ssad/similarity.h"
 #include "ssad/upsample.h"
 
 namespace {
@@ -273,6 +275,26 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
                       threads));
 }
 
+// views: images, references; gradient is 0 where the kind needs none
+void gms(int kind, std::array<Address, 2> views, int dtype, std::array<int64_t, 4> shape,
+         std::array<std::array<int64_t, 4>, 2> strides, int64_t scales, double c, Address gradient,
+         Address out, int64_t threads) {
+  need(ssad::gms(
+      {static_cast<ssad::GmsKind>(kind), view_of(views[0], dtype, shape, strides[0]),
+       view_of(views[1], dtype, shape, strides[1]), scales, c, at<void>(gradient), at<void>(out)},
+      threads));
+}
+
+// As above; gradient is 0 for the map
+void ssim(std::array<Address, 2> views, int dtype, std::array<int64_t, 4> shape,
+          std::array<std::array<int64_t, 4>, 2> strides, const std::vector<double>& taps,
+          Address gradient, Address out, int64_t threads) {
+  need(ssad::ssim(
+      {view_of(views[0], dtype, shape, strides[0]), view_of(views[1], dtype, shape, strides[1]),
+       taps.data(), static_cast<int64_t>(taps.size()), at<void>(gradient), at<void>(out)},
+      threads));
+}
+
 // addresses: scores, among, ignored (or 0) and counts
 void count_above(std::array<Address, 4> addresses, int dtype, int64_t n, int64_t m, int64_t most,
                  int64_t threads) {
@@ -306,6 +328,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
   m.def("upsample", &upsample, ReleaseGil());
+  m.def("gms", &gms, ReleaseGil());
+  m.def("ssim", &ssim, ReleaseGil());
   m.def("count_above", &count_above, ReleaseGil());
   m.def("connected_components", &connected_components, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;

@@ -31,6 +31,7 @@ from ssad_kernels.receptive_field import ReceptiveField, receptive_field
 from ssad_kernels.saturated import DefectScores, spro
 from ssad_kernels.scoring import GaussianFit, gaussian_fit, gaussian_score
 from ssad_kernels.scoring_accumulator import GaussianAccumulator
+from ssad_kernels.similarity import gms_loss, gms_map, ssim_map
 from ssad_kernels.upsample import receptive_field_upsample
 
 try:
@@ -73,6 +74,8 @@ __all__ = [
     "flop_ratio",
     "gaussian_fit",
     "gaussian_score",
+    "gms_loss",
+    "gms_map",
     "iou",
     "iou_max",
     "largest_patch",
@@ -91,5 +94,6 @@ __all__ = [
     "sample_cut_paste",
     "sample_nsa",
     "spro",
+    "ssim_map",
     "use_backend",
 ]

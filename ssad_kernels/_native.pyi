@@ -260,6 +260,30 @@ def upsample(
     threads: int,
     /,
 ) -> None: ...
+def gms(
+    kind: int,
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    scales: int,
+    c: float,
+    gradient: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
+def ssim(
+    views: Sequence[int],
+    dtype: int,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    taps: Sequence[float],
+    gradient: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
 
 class _emulation:  # noqa: N801
     """A submodule, where the kernels of csrc/cuda run on the CPU (SSAD_CUDA=EMULATED)."""

@@ -7,6 +7,7 @@
 #include "ssad/labels.h"
 #include "ssad/level.h"
 #include "ssad/poisson.h"
+#include "ssad/similarity.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
 
@@ -25,5 +26,7 @@ void median_filter(const MedianProblem& problem, const LabelScratch& scratch, in
 void object_mask(const ObjectMaskProblem& problem, const LabelScratch& scratch, int64_t threads);
 void difference_label(const LabelProblem& problem, const LabelScratch& scratch, int64_t threads);
 void upsample(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+void gms(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
+void ssim(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 
 }  // namespace ssad::SSAD_LEVEL

@@ -5,6 +5,7 @@
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
 #include "ssad/poisson.h"
+#include "ssad/similarity.h"
 #include "ssad/upsample.h"
 #include "ssad/view.h"
 
@@ -48,6 +49,20 @@ struct UpsampleScratch {
   const UpsampleTables<double>* doubles;
 };
 
+// Per thread, on cache lines.
+struct GmsScratch {
+  char* memory;
+  int64_t bytes;
+  const void* tables;  // GmsTables of the arithmetic type
+  double* sums;        // of each band, for kLoss
+};
+
+// Per thread, on cache lines.
+struct SsimScratch {
+  char* memory;
+  int64_t bytes;
+};
+
 // The kernels that are compiled once per instruction set.
 struct Kernels {
   const char* level;
@@ -67,6 +82,8 @@ struct Kernels {
   void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
                            int64_t threads);
   void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+  void (*gms)(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
+  void (*ssim)(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 };
 
 // Chosen when the module is loaded, by the processor or the variable SSAD_CPU_LEVEL.

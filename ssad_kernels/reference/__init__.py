@@ -12,6 +12,7 @@ from ssad_kernels.reference import (
     quantiles,
     random,
     ranking,
+    similarity,
     upsample,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "quantiles",
     "random",
     "ranking",
+    "similarity",
     "upsample",
 ]

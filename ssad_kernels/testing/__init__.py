@@ -34,6 +34,12 @@ from ssad_kernels.testing.nsa import (
 )
 from ssad_kernels.testing.poisson import poisson_samples
 from ssad_kernels.testing.ranking import component_samples, count_samples, make_maps, make_spiral
+from ssad_kernels.testing.similarity import (
+    gms_gradient_samples,
+    gms_samples,
+    ssim_gradient_samples,
+    ssim_samples,
+)
 from ssad_kernels.testing.upsample import upsample_samples
 
 __all__ = [
@@ -97,6 +103,11 @@ TOLERANCES = {
     "cut_paste_keyed_": _PIXELS,
     # Up to the exponential of the logistic.
     "difference_label": {torch.float32: 1e-6},
+    # Float32 sums of sizes near 1.
+    "gms_loss": {torch.float32: 1e-6, torch.float64: 1e-14},
+    # Of 9 pixels at least, each up to 20 at edges.
+    "gms_loss_backward": {torch.float32: 1e-6, torch.float64: 1e-14},
+    "gms_map": {torch.float32: 2e-6, torch.float64: 1e-14},
     "median_filter": {},
     "object_mask": {},
     # The third patch is blended into what the first two left. Whether a pixel is labelled can hang
@@ -118,6 +129,9 @@ TOLERANCES = {
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
     "sample_nsa": _EXACT,
+    # Variances are differences of squares up to 4, and count if they are 1e-3.
+    "ssim_map": {torch.float32: 1e-4, torch.float64: 1e-12},
+    "ssim_map_backward": {torch.float32: 2e-3, torch.float64: 1e-11},
 }
 
 
@@ -131,6 +145,9 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "cut_paste_keyed": cut_paste_keyed_samples,
     "cut_paste_keyed_": cut_paste_keyed_samples,
     "difference_label": label_samples,
+    "gms_loss": gms_samples,
+    "gms_loss_backward": gms_gradient_samples,
+    "gms_map": gms_samples,
     "median_filter": median_samples,
     "object_mask": mask_samples,
     "nsa_keyed": nsa_keyed_samples,
@@ -142,6 +159,8 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "receptive_field_upsample": upsample_samples,
     "sample_cut_paste": sample_cut_paste_samples,
     "sample_nsa": sample_nsa_samples,
+    "ssim_map": ssim_samples,
+    "ssim_map_backward": ssim_gradient_samples,
 }
 
 

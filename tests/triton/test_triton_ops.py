@@ -27,6 +27,9 @@ OPS = (
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
+    "gms_loss",
+    "gms_loss_backward",
+    "gms_map",
     "median_filter",
     "nsa_regions",
     "object_mask",
@@ -34,14 +37,21 @@ OPS = (
     "receptive_field_upsample",
     "sample_cut_paste",
     "sample_nsa",
+    "ssim_map",
+    "ssim_map_backward",
 )
-# Those whose last output is pixels.
+# Those whose last output is pixels, or made of them.
 PIXELS = (
     "alpha_blend_",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
+    "gms_loss",
+    "gms_loss_backward",
+    "gms_map",
     "receptive_field_upsample",
+    "ssim_map",
+    "ssim_map_backward",
 )
 
 
