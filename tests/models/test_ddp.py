@@ -21,7 +21,7 @@ from ssad_kernels import make_keys
 from ssad_models.data.loader import Batches
 from ssad_models.data.sources import find
 from ssad_models.recipe import Recipe, load_recipe
-from ssad_models.run_files import MODEL
+from ssad_models.run_files import CHECKPOINT
 
 CHILD = Path(__file__).with_name("ddp_child.py")
 NSA = ["size=64", "crop=64", "batch=4", "epochs=3", "held_out=0"]
@@ -93,7 +93,7 @@ def test_two_processes(name: str, settings: list[str], accumulate: Any, tmp_path
     recipe = load_recipe(name, settings)
     images = find(data)[0].train(recipe.size, recipe.channels).images
     alone = accumulate(recipe, images)
-    together = torch.load(out / MODEL, weights_only=True)["state"]
+    together = torch.load(out / CHECKPOINT, weights_only=True)["state_dict"]
     begun = dict(make_module(recipe).named_parameters())
     for weight, expected in alone.items():
         # What the steps have changed is what is compared; Adam enlarges rounding where gradients

@@ -31,7 +31,7 @@ class Synthesis:
         Returns:
             The images as they are, and masks (N, P, S, S) bool, True where they are visible.
         """
-        return images, self.masking.masks(images, keys)
+        return images, self.masking.make_params(keys, images).masks
 
     def plain(self, images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """The normal inputs: the images."""

@@ -59,6 +59,15 @@ class SsmDetector(nn.Module):
         self.register_buffer("tau", torch.zeros(len(recipe.cells)))
         self.eval()
 
+    def check_exportable(self) -> None:
+        """Raise for any image.
+
+        Raises:
+            ValueError: Always.
+        """
+        msg = "export: the method must be another one, got ssm, which looks again where it has to"
+        raise ValueError(msg)
+
     @torch.no_grad()
     def learn_normal(self, images: torch.Tensor, batch_size: int) -> None:
         """Find the scale of scores, and the errors at which cells look normal.
