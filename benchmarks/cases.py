@@ -14,9 +14,11 @@ from torch import Tensor
 
 import peers
 import ssad_kernels
+import torch_peers
 from harness import Case, Error, Row, Target
 from ssad_kernels import CutPasteLaw, CutPasteParams, make_keys, sample_cut_paste
 from ssad_kernels.random import STREAMS
+from ssad_kernels.transforms import CutPaste, HardCutPaste
 
 SIZE = 256
 _LEVELS = {torch.uint8: 1.0, torch.float32: 255.0}  # grey levels per unit
@@ -59,6 +61,8 @@ def make_work(
     dtype: torch.dtype = torch.uint8,
     law: CutPasteLaw | None = None,
     layout: torch.memory_format = torch.contiguous_format,
+    *,
+    is_hard: bool = False,
 ) -> Work:
     """Smooth random colour images with a little noise, and parameters as the transforms draw."""
     law = CutPasteLaw() if law is None else law
@@ -72,6 +76,8 @@ def make_work(
     images = images.to(dtype, memory_format=layout)
     keys = make_keys(0, 0, torch.arange(n))
     params = sample_cut_paste(keys, SIZE, SIZE, law, stream=STREAMS["cut_paste"])
+    if is_hard:
+        params = HardCutPaste().make_params(keys, images)
     rows = [params.map(lambda column, i=i: column[i : i + 1]) for i in range(n)]
     rows = [row._replace(source_index=torch.zeros(1, dtype=torch.int64)) for row in rows]
     return Work(images, params, rows, peers.unpack(params))
@@ -127,17 +133,20 @@ PIL = Formulation(
     0.25,
     "truncates after each step, 8-bit HSV",
 )
+# A jitter of one half enlarges what was rounded before it.
+OPENCV_HARD = OPENCV._replace(tolerance=16.0)
+PIL_HARD = PIL._replace(tolerance=64.0)
 TORCH_LOOP = Formulation(
     "plain torch, per image",
     Tensor.clone,
-    lambda images, work: peers.torch_loop_cut_paste(images, work.samples),
+    lambda images, work: torch_peers.torch_loop_cut_paste(images, work.samples),
     lambda images, masks: (images, masks),
     1.0,
 )
 TORCH_BATCH = Formulation(
     "plain torch, batched",
     Tensor.clone,
-    lambda images, work: peers.torch_cut_paste(images, work.params),
+    lambda images, work: torch_peers.torch_cut_paste(images, work.params),
     lambda images, masks: (images, masks),
     1.0,
 )
@@ -216,6 +225,23 @@ def functional_opencv(n: int) -> Case:
     )
 
 
+def hard(n: int, peer: Formulation) -> Case:
+    """The whole of AnoSeg's augmentation, draws included; peers are given theirs."""
+    work = make_work(n, is_hard=True)
+    theirs, transform = peer.load(work.images), HardCutPaste()
+    keys = make_keys(0, 0, torch.arange(n))
+    return Case(
+        "transforms.HardCutPaste",
+        f"{n}x3x{SIZE}x{SIZE}",
+        "uint8",
+        n,
+        lambda: transform(work.images, keys),
+        f"{peer.name}, on a copy, without draws",
+        lambda: peer.paste([image.copy() for image in theirs], work),
+        lambda: compare(OURS, peer, work),
+    )
+
+
 def sampling(n: int) -> Case:
     """Drawing parameters, against one NumPy generator for all samples."""
     keys = make_keys(0, 0, torch.arange(n))
@@ -234,8 +260,6 @@ def sampling(n: int) -> Case:
 
 def transform(kind: str) -> Case:
     """The whole transform of one image, key to image, as in a data loader."""
-    from ssad_kernels.transforms import CutPaste
-
     image = make_work(1).images[0]
     pixels = image.permute(1, 2, 0).contiguous().numpy()
     keys = cycle(make_keys(0, 0, torch.arange(1024)).split(1))  # so that all sizes of patches occur
@@ -272,6 +296,7 @@ def _rows() -> list[Row]:
         ),
         (", no jitter", partial(plain, law=still), (OPENCV, TORCH_LOOP)),
         (", scar", partial(plain, law=scar), (OPENCV, PIL)),
+        (", hard", partial(plain, is_hard=True), (OPENCV_HARD, PIL_HARD)),
     ]
     rows = []
     for variant, make, against in variants:
@@ -283,6 +308,9 @@ def _rows() -> list[Row]:
     rows += [
         Row("cut_paste-64-clone", partial(functional, 64)),
         Row("cut_paste-64-opencv", partial(functional_opencv, 64)),
+        Row("hard_cut_paste-64-opencv", partial(hard, 64, OPENCV_HARD)),
+        Row("hard_cut_paste-64-pil", partial(hard, 64, PIL_HARD)),
+        Row("hard_cut_paste-1-opencv", partial(hard, 1, OPENCV_HARD)),
         Row("sample_cut_paste-1", partial(sampling, 1)),
         Row("sample_cut_paste-64", partial(sampling, 64)),
         Row("transform-tensor", partial(transform, "tensor")),

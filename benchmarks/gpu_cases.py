@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from harness import optional, quartiles, require
-from ssad_kernels import make_keys, median_filter, poisson_blend, poisson_solve
+from perlin_peers import Separable, our_vectors
+from ssad_kernels import make_keys, median_filter, perlin_noise, poisson_blend, poisson_solve
 from ssad_kernels.testing import make_images, make_mask
-from ssad_kernels.transforms import NSA, CutPaste
+from ssad_kernels.transforms import NSA, CutPaste, PerlinAnomaly
 from upsample_peers import GEOMETRIES, convolution, products, upsample
 
 Call = Callable[[], Tensor]
@@ -206,10 +207,24 @@ def _medians(device: str, n: int, side: int) -> Iterator[Callable[[], GpuCase]]:
     yield build
 
 
+def _noise(device: str, n: int, side: int) -> Iterator[Callable[[], GpuCase]]:
+    keys, lattice = make_keys(0, 0, torch.arange(n)), (16, 16)
+    vectors = torch.stack([our_vectors(key, 0, lattice) for key in keys.split(1)]).to(device)
+    cells = torch.tensor([lattice]).expand(n, 2).contiguous()
+    there, products = (keys.to(device), cells.to(device)), Separable(side, side, device)
+    case = "perlin_noise, 16 x 16 cells", f"{n}x1x{side}x{side} float32", n
+    ours = lambda: perlin_noise(there[0], side, there[1], stream=0)  # noqa: E731
+    on_cpu = lambda: perlin_noise(keys, side, cells, stream=0)  # noqa: E731
+    given = "torch, matrix products of given vectors"
+    yield lambda: GpuCase(*case, ours, given, lambda: products(lattice, vectors)[:, None], 5e-3)
+    yield lambda: GpuCase(*case, ours, "the same on the CPU", on_cpu, 0, is_on_cpu=True)
+
+
 def _augmentations(device: str, n: int, side: int) -> Iterator[Callable[[], GpuCase]]:
     images, keys = make_images(n, 3, side, side), make_keys(0, 0, torch.arange(n))
     there = images.to(device), keys.to(device)
     transforms = {"CutPaste()": CutPaste(), 'NSA(gradient="mixed")': NSA(gradient="mixed")}
+    transforms |= {"PerlinAnomaly(), structure": PerlinAnomaly(source="structure")}
     for name, transform in transforms.items():
         yield lambda t=transform, o=name: GpuCase(
             o, f"{n}x3x{side}x{side} uint8", n, lambda: t(*there)[0], "the same on the CPU",
@@ -231,6 +246,7 @@ def cases(device: str, *, n: int = 64, side: int = 256) -> Iterator[Callable[[],
         yield from _poisson(device, n, side)
     yield from _upsampling(device, n)
     yield from _medians(device, n, side)
+    yield from _noise(device, n, side)
     yield from _augmentations(device, n, side)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CutPaste as others run it: PIL + torchvision, OpenCV + NumPy, and batched plain torch.
+"""CutPaste as others run it: PIL + torchvision, OpenCV + NumPy; `torch_peers` has plain torch.
 
 Every peer takes parameters in the form of ``ssad_kernels.CutPasteParams`` and pastes inside one
 image (``source_index`` is the identity) with every box inside the image, which is what the
@@ -15,7 +15,6 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from harness import optional, require
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-cv2, pil_image = optional("cv2"), optional("PIL.Image")
+cv2, pil_image, pil_chops = (optional(name) for name in ("cv2", "PIL.Image", "PIL.ImageChops"))
 tvf = optional("torchvision.transforms.functional")
 
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
@@ -55,6 +54,10 @@ class Params(Protocol):
     def jitter(self) -> Tensor: ...  # noqa: D102
     @property
     def order(self) -> Tensor: ...  # noqa: D102
+    @property
+    def turns(self) -> Tensor | None: ...  # noqa: D102
+    @property
+    def shift(self) -> Tensor | None: ...  # noqa: D102
 
 
 class Sample(NamedTuple):
@@ -64,14 +67,23 @@ class Sample(NamedTuple):
     target: tuple[int, int]  # (y, x), top-left corner of the pasted canvas
     angle: float  # degrees, counter-clockwise
     jitter: tuple[float, float, float, float]  # brightness, contrast, saturation factors, hue shift
-    order: tuple[int, int, int, int]
+    order: tuple[int, ...]  # of what is changed at all
+    turns: int = 0
+    shift: tuple[int, int] = (0, 0)
 
 
 def unpack(params: Params) -> list[Sample]:
     """Turn a tuple of parameter tensors into one `Sample` per image."""
     columns = (params.source_box, params.target, params.angle, params.jitter, params.order)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [Sample(tuple(b), tuple(t), a, tuple(j), tuple(o)) for b, t, a, j, o in rows]
+    samples = [
+        Sample(tuple(b), tuple(t), a, tuple(j), tuple(step for step in o if step >= 0))
+        for b, t, a, j, o in rows
+    ]
+    if params.turns is None or params.shift is None:
+        return samples
+    moves = zip(samples, params.turns.tolist(), params.shift.tolist(), strict=True)
+    return [sample._replace(turns=k, shift=tuple(by)) for sample, k, by in moves]
 
 
 class PILCutPaste:
@@ -94,7 +106,13 @@ class PILCutPaste:
     def __call__(self, image: Image, sample: Sample) -> Image:
         """Paste into ``image`` in place; return the mask (mode ``L``)."""
         y, x, h, w = sample.box
-        patch = image.crop((x, y, x + w, y + h))
+        source = image
+        if sample.turns:
+            turn = (pil_image.ROTATE_90, pil_image.ROTATE_180, pil_image.ROTATE_270)
+            source = source.transpose(turn[sample.turns - 1])
+        if any(sample.shift):
+            source = pil_chops.offset(source, sample.shift[1], sample.shift[0])
+        patch = source.crop((x, y, x + w, y + h))
         for step in sample.order:
             patch = self._adjust[step](patch, sample.jitter[step])
         mask: Image = pil_image.new("L", image.size)
@@ -133,7 +151,12 @@ class OpenCVCutPaste:
         y, x, h, w = sample.box
         ty, tx = sample.target
         mask = np.zeros(image.shape[:2], np.bool_)
-        source = image[y : y + h, x : x + w]
+        source = image
+        if sample.turns:
+            source = np.rot90(source, sample.turns)  # a view
+        if any(sample.shift):
+            source = np.roll(source, sample.shift, (0, 1))
+        source = source[y : y + h, x : x + w]
         if not sample.angle:
             self.jitter(source, sample, image[ty : ty + h, tx : tx + w])
             mask[ty : ty + h, tx : tx + w] = True
@@ -149,6 +172,9 @@ class OpenCVCutPaste:
     def jitter(self, source: Pixels, sample: Sample, out: Pixels) -> None:
         """Write the jittered ``source`` (h, w, 3) to ``out``, which may overlap it."""
         factors, order = sample.jitter, sample.order
+        if not order:
+            np.copyto(out, source)
+            return
         # OpenCV is up to twice as fast on contiguous arrays as on views, which pays for the copies
         patch = self._a[: source.size].reshape(source.shape)
         np.copyto(patch, source)
@@ -287,99 +313,3 @@ class OpenCVTransform:
         """Return an augmented copy of ``image`` (H, W, 3) and its mask (H, W)."""
         image = image.copy()
         return image, self._paste(image, self.draw(*image.shape[:2]))
-
-
-def torch_cut_paste(images: Tensor, params: Params) -> Tensor:
-    """Paste into ``images`` (N, 3, H, W) in place with plain torch ops; return the masks.
-
-    The patches of the batch are one ragged list of pixels (patches padded to the largest one move
-    several times as much), and every step of the jitter runs over all of them: brightness,
-    contrast and saturation are one blend with per-sample factors, the hue shift runs on the samples
-    whose turn it is. Unrotated patches, torchvision's tensor formulas without rounding in between.
-    """
-    n, channels, height, width = images.shape
-    size = height * width
-    device = images.device
-    box, target, jitter, order = params.source_box, params.target, params.jitter, params.order
-    areas = box[:, 2] * box[:, 3]
-    sample = torch.repeat_interleave(areas)
-
-    def spread(values: Tensor) -> Tensor:
-        """One value per sample to one per pixel; on a CPU ten times as fast as indexing."""
-        return values.index_select(0, sample)
-
-    local = torch.arange(sample.numel(), device=device) - spread(areas.cumsum(0) - areas)
-    row = local.div(spread(box[:, 3]), rounding_mode="floor")
-    start = row * width + local - row * spread(box[:, 3])
-    plane = torch.arange(n, device=device) * (channels * size)
-    source = start + spread(plane + box[:, 0] * width + box[:, 1])
-    place = start + spread(plane + target[:, 0] * width + target[:, 1])
-    flat = images.view(-1)
-    bound = 1.0 if images.is_floating_point() else 255.0
-    pixels = torch.stack([flat.index_select(0, source + i * size) for i in range(3)]).float()
-    weights = pixels.new_tensor(GREY)
-    for step in order.unbind(1):
-        factor = jitter.gather(1, step[:, None])[:, 0]
-        is_hue = step == 3
-        factor = torch.where(is_hue, 1.0, factor)
-        grey = weights @ pixels
-        mean = torch.segment_reduce(grey, "mean", lengths=areas)
-        grey *= spread(torch.where(step == 2, 1.0 - factor, 0.0))
-        grey += spread(torch.where(step == 1, 1.0 - factor, 0.0) * mean)
-        pixels = pixels.mul_(spread(factor)).add_(grey).clamp_(0.0, bound)
-        chosen = spread(is_hue).nonzero()[:, 0]
-        shift = spread(jitter[:, 3]).index_select(0, chosen)
-        pixels.index_copy_(1, chosen, _shift_hue(pixels.index_select(1, chosen), shift))
-    if not images.is_floating_point():
-        pixels.round_()
-    for i, values in enumerate(pixels.to(images.dtype)):
-        flat.index_copy_(0, place + i * size, values)
-    masks = torch.zeros(n, 1, height, width, dtype=torch.bool, device=device)
-    masks.view(-1).index_fill_(0, place - spread(plane - plane // channels), True)
-    return masks
-
-
-def torch_loop_cut_paste(images: Tensor, samples: Sequence[Sample]) -> Tensor:
-    """Paste into ``images`` (N, 3, H, W) in place, one image at a time, with plain torch ops.
-
-    On a CPU this beats the batched form, whose intermediate results do not fit the cache.
-    """
-    masks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.bool)
-    bound = 1.0 if images.is_floating_point() else 255.0
-    weights = torch.tensor(GREY)
-    for image, mask, sample in zip(images, masks, samples, strict=True):
-        y, x, h, w = sample.box
-        patch = image[:, y : y + h, x : x + w].to(torch.float32, copy=True).view(3, -1)
-        for step in sample.order:
-            factor = sample.jitter[step]
-            if step == 3:
-                patch = _shift_hue(patch, torch.tensor(factor))
-                continue
-            if step:
-                grey = weights @ patch
-                base = grey.mean() if step == 1 else grey
-                patch.mul_(factor).add_(base, alpha=1.0 - factor)
-            else:
-                patch.mul_(factor)
-            if factor > 1.0:
-                patch.clamp_(0.0, bound)
-        if not images.is_floating_point():
-            patch.round_()
-        y, x = sample.target
-        image[:, y : y + h, x : x + w] = patch.view(3, h, w)
-        mask[:, y : y + h, x : x + w] = True
-    return masks
-
-
-def _shift_hue(pixels: Tensor, shift: Tensor) -> Tensor:
-    """Shift the hue of ``pixels`` (3, P) by ``shift`` (P,) or () turns, within a sixth of a turn.
-
-    The rule is that of `OpenCVCutPaste._hue`.
-    """
-    low, high = pixels.amin(0), pixels.amax(0)  # aminmax(dim=0) takes seven times as long
-    limit = (high - low) * (1.0 - 6.0 * shift.abs())
-    sign = shift.sign()
-    red, green, blue = pixels
-    change = torch.stack((blue - green, red - blue, green - red)).mul_(sign)
-    change -= torch.minimum(torch.maximum(change, -limit), limit)
-    return change.add_(pixels).clamp_(low, high)

@@ -13,8 +13,10 @@
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
+#include "ssad/masking.h"
 #include "ssad/nsa.h"
 #include "ssad/nsa_keyed.h"
+#include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/ranking.h"
 #include "ssad/similarity.h"
@@ -275,6 +277,15 @@ void upsample(Address in, int dtype, std::array<int64_t, 4> shape, std::array<in
                       threads));
 }
 
+// inputs: keys, cells, angle (or 0); outputs: noise, status
+void perlin_noise(std::array<Address, 3> inputs, int64_t stream, int64_t n,
+                  std::array<int64_t, 2> size, std::array<Address, 2> outputs, int64_t threads) {
+  need(ssad::perlin_noise(
+      {at<int64_t>(inputs[0]), at<int64_t>(inputs[1]), at<float>(inputs[2]), stream, n, size[0],
+       size[1], at<float>(outputs[0]), at<int8_t>(outputs[1])},
+      threads));
+}
+
 // views: images, references; gradient is 0 where the kind needs none
 void gms(int kind, std::array<Address, 2> views, int dtype, std::array<int64_t, 4> shape,
          std::array<std::array<int64_t, 4>, 2> strides, int64_t scales, double c, Address gradient,
@@ -311,6 +322,42 @@ void connected_components(Address masks, std::array<int64_t, 3> shape, Address l
       threads));
 }
 
+// addresses: keys, cell, out; sizes: n, stream, h, w, parts
+void cell_masks(std::array<Address, 3> addresses, std::array<int64_t, 5> sizes, int64_t least,
+                int kind, uint64_t below, int64_t threads) {
+  need(ssad::cell_masks(
+      {at<int64_t>(addresses[0]), at<int64_t>(addresses[1]), at<bool>(addresses[2]), sizes[0],
+       sizes[1], sizes[2], sizes[3], sizes[4], least, static_cast<ssad::CellMaskKind>(kind), below},
+      threads));
+}
+
+// addresses: images, masks, out; shape: n, parts, c, h, w
+void mask_images(std::array<Address, 3> addresses, int64_t bytes, std::array<int64_t, 5> shape,
+                 bool is_interleaved, int64_t threads) {
+  ssad::mask_images({at<void>(addresses[0]), at<uint8_t>(addresses[1]), at<void>(addresses[2]),
+                     bytes, shape[0], shape[1], shape[2], shape[3] * shape[4], is_interleaved},
+                    threads);
+}
+
+// addresses: outputs, masks, images, out; shape: n, parts, c, h, w
+void composite(std::array<Address, 4> addresses, int dtype, std::array<int64_t, 5> shape,
+               int64_t threads) {
+  ssad::composite({at<void>(addresses[0]), at<uint8_t>(addresses[1]), at<void>(addresses[2]),
+                   at<void>(addresses[3]), static_cast<ssad::Dtype>(dtype), shape[0], shape[1],
+                   shape[2], shape[3] * shape[4]},
+                  threads);
+}
+
+// addresses: scores, masks, cell, threshold, refined, hidden; shape: n, parts, h, w
+void refine_cells(std::array<Address, 6> addresses, int dtype, std::array<int64_t, 4> shape,
+                  double share, int64_t threads) {
+  need(ssad::refine_cells(
+      {at<void>(addresses[0]), at<uint8_t>(addresses[1]), at<int64_t>(addresses[2]),
+       at<double>(addresses[3]), at<bool>(addresses[4]), at<int64_t>(addresses[5]),
+       static_cast<ssad::Dtype>(dtype), shape[0], shape[1], shape[2], shape[3], share},
+      threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -328,10 +375,15 @@ PYBIND11_MODULE(_native, m) {
   m.def("object_mask", &object_mask, ReleaseGil());
   m.def("difference_label", &difference_label, ReleaseGil());
   m.def("upsample", &upsample, ReleaseGil());
+  m.def("perlin_noise", &perlin_noise, ReleaseGil());
   m.def("gms", &gms, ReleaseGil());
   m.def("ssim", &ssim, ReleaseGil());
   m.def("count_above", &count_above, ReleaseGil());
   m.def("connected_components", &connected_components, ReleaseGil());
+  m.def("cell_masks", &cell_masks, ReleaseGil());
+  m.def("mask_images", &mask_images, ReleaseGil());
+  m.def("composite", &composite, ReleaseGil());
+  m.def("refine_cells", &refine_cells, ReleaseGil());
   m.attr("cpu_level") = ssad::kernels().level;
   ssad::bindings::define_cuda(m);
 }

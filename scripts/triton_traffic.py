@@ -185,6 +185,8 @@ def cases() -> dict[str, Case]:
             ("the same, rotated", {"angle": torch.tensor([30.0])}),
             ("the same, with contrast", {"jitter": torch.tensor(_COLOURS)}),
             ("the same, over itself", {"target": torch.tensor([[60, 70]])}),
+            ("the same, turned by half, shifted", {"turns": [2], "shift": [[128, 128]]}),
+            ("the same, turned by a quarter", {"turns": [1]}),
         ):
             params = sk.CutPasteParams.of(box, **{"target": place, **numbers})
             args = (images.clone(), *params)
@@ -202,12 +204,27 @@ def cases() -> dict[str, Case]:
             (images, other, region, "binary", None, None, None, 3.0, 5, 5),
             pixels,
         )
+        masks = sk.cell_masks(sk.make_keys(0, 0, 0), _SIDE, 4)
+        found[f"mask_images: {shape}, 3 masks"] = Case("mask_images", (images, masks), pixels)
         rows, columns = _FEW
         few = [image[..., :rows, :columns].contiguous() for image in (images, other, region)]
         ones = (torch.ones(1),) * 2
         found[f"difference_label: {name}, 3 x {rows} x {columns}, logistic"] = Case(
             "difference_label", (*few, "logistic", *ones, None, 3.0, 5, 5), rows * columns
         )
+    images = make_images(4, 3, _SIDE, _SIDE, dtype=torch.float32)
+    outputs = images[:3].unsqueeze(0)
+    found[f"composite: float32, 3 x 3 x {_SIDE} x {_SIDE}"] = Case(
+        "composite", (outputs, masks, images[3:]), pixels
+    )
+    for cell in (2, 8):
+        row_of = torch.tensor([cell])
+        arguments = (sk.make_keys(0, 0, 0), 10, _SIDE, _SIDE, row_of, 3, "split", 0.0)
+        name = f"cell_masks: {_SIDE} x {_SIDE}, 3 masks, cells of {cell}"
+        found[name] = Case("cell_masks", arguments, pixels)
+        rule = (row_of, torch.tensor([0.5], dtype=torch.float64), 0.8)
+        name = f"refine_cells: float32, {_SIDE} x {_SIDE}, 3 masks, cells of {cell}"
+        found[name] = Case("refine_cells", (images[:1, :1], masks, *rule), pixels)
     scores = make_images(1, 1, 57, 57, dtype=torch.float32)
     found[f"receptive_field_upsample: float32, 57 x 57 to {_SIDE} x {_SIDE}, 32 px, stride 4"] = (
         Case(
@@ -216,6 +233,11 @@ def cases() -> dict[str, Case]:
             pixels,
         )
     )
+    lattice = sk.make_keys(0, 0, 0), 0, (_SIDE, _SIDE), torch.tensor([[16, 16]])
+    for name, angle in (("upright", None), ("turned", torch.tensor([33.0]))):
+        found[f"perlin_noise: {_SIDE} x {_SIDE}, 16 x 16 cells, {name}"] = Case(
+            "perlin_noise", (*lattice, angle), pixels
+        )
     grey = make_images(1, 1, 64, 64)
     strip = grey[:, :, : _FEW[0]].contiguous()
     found["median_filter: uint8, 16 x 64, disk of radius 5"] = Case(

@@ -19,10 +19,12 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.data import EpochIndex, KeyedDataset, KeyedSampler
 from ssad_kernels.dense import dense_patch_scores, flop_ratio, patch_features
 from ssad_kernels.labels import difference_label, median_filter, object_mask
+from ssad_kernels.masking import cell_masks, composite, mask_images, refine_cells
 from ssad_kernels.nsa import NsaParams, nsa_regions
 from ssad_kernels.nsa_keyed import nsa_keyed
 from ssad_kernels.nsa_law import NsaLaw, largest_patch, sample_nsa
 from ssad_kernels.nsa_steps import NsaStyle
+from ssad_kernels.perlin import perlin_noise
 from ssad_kernels.pixel_scores import IoU, PixelScores, aupro, iou, iou_max
 from ssad_kernels.poisson import PoissonInfo, poisson_solve
 from ssad_kernels.random import make_keys, philox
@@ -62,6 +64,8 @@ __all__ = [
     "auroc",
     "average_precision",
     "backends",
+    "cell_masks",
+    "composite",
     "connected_components",
     "count_above",
     "cut_paste",
@@ -80,17 +84,20 @@ __all__ = [
     "iou_max",
     "largest_patch",
     "make_keys",
+    "mask_images",
     "median_filter",
     "nsa_keyed",
     "nsa_regions",
     "object_mask",
     "patch_features",
+    "perlin_noise",
     "philox",
     "poisson_blend",
     "poisson_blend_",
     "poisson_solve",
     "receptive_field",
     "receptive_field_upsample",
+    "refine_cells",
     "sample_cut_paste",
     "sample_nsa",
     "spro",

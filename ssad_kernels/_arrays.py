@@ -125,11 +125,11 @@ def _first(batch: Tensor) -> Tensor:
 
 
 def _channels_last(batch: Tensor) -> Tensor:
-    return batch[0].permute(1, 2, 0)
+    return batch[0].movedim(-3, -1)
 
 
 def _to_numpy(batch: Tensor) -> Any:
-    return batch.numpy()[0].transpose(1, 2, 0)
+    return batch.numpy()[0].swapaxes(-3, -1).swapaxes(-3, -2)  # (..., C, H, W) to (..., H, W, C)
 
 
 def _tv_batch(batch: Tensor, like: Tensor, is_single: bool) -> tuple[Tensor, Restore, Restore]:

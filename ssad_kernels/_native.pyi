@@ -260,6 +260,38 @@ def upsample(
     threads: int,
     /,
 ) -> None: ...
+def perlin_noise(
+    inputs: Sequence[int],
+    stream: int,
+    n: int,
+    size: Sequence[int],
+    outputs: Sequence[int],
+    threads: int,
+    /,
+) -> None: ...
+def cell_masks(
+    addresses: Sequence[int],
+    sizes: Sequence[int],
+    least: int,
+    kind: int,
+    below: int,
+    threads: int,
+    /,
+) -> None: ...
+def mask_images(
+    addresses: Sequence[int],
+    bytes: int,
+    shape: Sequence[int],
+    is_interleaved: bool,
+    threads: int,
+    /,
+) -> None: ...
+def composite(
+    addresses: Sequence[int], dtype: int, shape: Sequence[int], threads: int, /
+) -> None: ...
+def refine_cells(
+    addresses: Sequence[int], dtype: int, shape: Sequence[int], share: float, threads: int, /
+) -> None: ...
 def gms(
     kind: int,
     views: Sequence[int],

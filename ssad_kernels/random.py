@@ -18,7 +18,7 @@ from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
 from ssad_kernels._op import define_op
 
 # Streams below 256 are the library's: one number per transform, plus 256 times the `stream` option.
-# Coins and colours are added to it, so that they move nothing else.
+# Coins, colours and nodes are added to it, so that they move nothing else.
 STREAMS: Final = {
     "cut_paste": 1,
     "scar": 2,
@@ -28,7 +28,10 @@ STREAMS: Final = {
     "nsa": 7,
     "fpi": 8,
     "pii": 9,
+    "perlin": 10,
+    "cell_masking": 11,
     "hard_cut_paste": 12,
+    "nodes": 32,  # of a lattice
     "coin": 64,
     "colours": 128,
     "crop": 255,  # of the models

@@ -78,7 +78,7 @@ def _check_ssim_backward(gradient: Tensor, images: Tensor, *rest: Any) -> None:
 
 
 def _allocate_plane(images: Tensor, *_: Any) -> Tensor:
-    shape = images.shape[:1] + (1,) + images.shape[2:]
+    shape = (images.shape[0], 1, *images.shape[2:])
     return images.new_empty(shape, dtype=compute_type(images))
 
 

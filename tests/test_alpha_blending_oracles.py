@@ -67,6 +67,18 @@ def test_against_numpy(dtype, channels, sides, size, top_left, is_resized, alpha
     assert error <= (0.501 if dtype == torch.uint8 else tolerance("alpha_blend", dtype))
 
 
+@pytest.mark.parametrize("dtype", IMAGE_DTYPES, ids=str)
+@pytest.mark.parametrize("width", [31, 32, 33, 40, 63, 64, 65, 96, 100, 129])
+def test_rows_longer_than_a_vector_are_mixed_once(width, dtype):
+    """Vectors of bytes overlap at the end of a row."""
+    target = make_images(1, 3, 5, width, dtype=dtype)
+    source = make_images(1, 3, 5, width, dtype=dtype, seed=1)
+    got = alpha_blend(target, source, None, torch.zeros(1, 2).long(), alpha=0.3)
+    want = 0.7 * target.double() + 0.3 * source.double()
+    bound = 0.501 if dtype == torch.uint8 else tolerance("alpha_blend", dtype)
+    assert (got.double() - want).abs().max() <= bound
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 0.95, 1.0])
 def test_the_results_of_the_released_code_are_rounded_down(alpha):
     problem = make_blend(dtype=torch.uint8)

@@ -11,7 +11,17 @@ from torch import Tensor
 
 import ssad_kernels
 from ssad_kernels import testing
-from ssad_kernels.transforms import FPI, NSA, Confetti, Cutout, CutPaste, CutPaste3Way, HardCutPaste
+from ssad_kernels.transforms import (
+    FPI,
+    NSA,
+    CellMasking,
+    Confetti,
+    Cutout,
+    CutPaste,
+    CutPaste3Way,
+    HardCutPaste,
+    PerlinAnomaly,
+)
 
 
 def _compiled_cut_paste(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
@@ -58,11 +68,31 @@ def _compiled_nsa_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]
     return transform(images, keys) + FPI()(images, keys)
 
 
+def _compiled_perlin(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    cells = 1 + keys[:, 1:] * 0
+    noise = ssad_kernels.perlin_noise(keys, images.shape[2:], cells + 2, stream=3)
+    foreground = images[:, :1] > 30
+    mixed = PerlinAnomaly(bank=images.flip(0), return_status=True)(
+        images, keys, foreground=foreground
+    )
+    return (noise, *mixed, *PerlinAnomaly(source="structure")(images, keys))
+
+
 def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     results = CutPaste(rotation=(-9, 9))(images, keys), CutPaste3Way()(images, keys)
     others = Cutout(fill="random")(images, keys), Confetti((1, 2))(images, keys)
     hard = (HardCutPaste()(images, keys),)
     return tuple(tensor for result in results + others + hard for tensor in result)
+
+
+def _compiled_masking(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    inputs, masks, target = CellMasking()(images, keys)
+    pair = ssad_kernels.cell_masks(
+        keys, (images.shape[2], images.shape[3]), 4, parts=2, kind="checkerboard"
+    )
+    composed = ssad_kernels.composite(inputs.float(), masks[:, :, 0], target.float())
+    refined = ssad_kernels.refine_cells(composed[:, :1], pair, 4, threshold=90.0, share=0.5)
+    return inputs, masks, target, composed, *refined
 
 
 @pytest.mark.parametrize(
@@ -71,8 +101,10 @@ def _compiled_transforms(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
         (_compiled_cut_paste, (24, 31)),
         (_compiled_in_place, (24, 31)),
         (_compiled_blending, (24, 31)),
+        (_compiled_masking, (24, 31)),
         (_compiled_nsa, (24, 31)),
         (_compiled_nsa_transforms, (24,)),
+        (_compiled_perlin, (24, 31)),
         (_compiled_transforms, (24,)),  # large graphs
     ],
 )

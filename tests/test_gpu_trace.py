@@ -21,23 +21,28 @@ from ssad_kernels import (
     GaussianFit,
     NsaLaw,
     _op,
+    cell_masks,
+    composite,
     dense_patch_scores,
     make_keys,
     nsa_law,
     patch_features,
     receptive_field_upsample,
+    refine_cells,
     testing,
 )
 from ssad_kernels.transforms import (
     FPI,
     NSA,
     PII,
+    CellMasking,
     Confetti,
     Cutout,
     CutPaste,
     CutPaste3Way,
     CutPasteScar,
     HardCutPaste,
+    PerlinAnomaly,
     Rotation,
     Scar,
 )
@@ -106,6 +111,21 @@ def test_nsa_with_masks_never_waits() -> None:
     assert trace(run, IMAGES, KEYS, ((4, 1, 48, 48), torch.bool)) >= STEPS | {"poisson_blend_"}
 
 
+PERLIN = {"sample_cut_paste", "philox", "perlin_noise", "alpha_blend_"}
+
+
+@pytest.mark.parametrize("side", [48, 40])
+@pytest.mark.parametrize("options", [{}, {"inplace": True}, {"jitter": 0.0}])
+def test_perlin_anomalies_never_wait(options: dict[str, Any], side: int) -> None:
+    def run(images: Tensor, keys: Tensor, bank: Tensor, foreground: Tensor) -> Any:
+        transform = PerlinAnomaly(return_status=True, **options)
+        return transform(images, keys, bank=bank, foreground=foreground)
+
+    bank, foreground = ((5, 3, side, 48), torch.uint8), ((4, 1, 48, 48), torch.bool)
+    jitter = set() if "jitter" in options else {"cut_paste_"}
+    assert trace(run, IMAGES, KEYS, bank, foreground) == PERLIN | jitter
+
+
 @pytest.mark.parametrize(
     ("transform", "ops"),
     [
@@ -119,9 +139,12 @@ def test_nsa_with_masks_never_waits() -> None:
         (Cutout(fill="random"), {"sample_cut_paste", "philox"}),
         (Confetti(), {"philox"}),
         (Scar(), {"sample_cut_paste", "cut_paste", "philox"}),
+        (PerlinAnomaly(source="structure"), PERLIN | {"cut_paste_"}),
         (Rotation(), set()),
         (HardCutPaste(), {"sample_cut_paste", "cut_paste", "philox"}),
         (HardCutPaste(inplace=True), {"sample_cut_paste", "cut_paste_", "philox"}),
+        (CellMasking(), {"philox", "cell_masks", "mask_images"}),
+        (CellMasking(4, kind="bernoulli"), {"cell_masks", "mask_images"}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -134,6 +157,16 @@ def test_keys_never_wait() -> None:
         return CutPaste()(images, make_keys(3, 1, samples))
 
     assert trace(run, IMAGES, ((4,), torch.int64)) == {"cut_paste_keyed"}
+
+
+def test_masks_and_what_is_behind_them_never_wait() -> None:
+    def run(keys: Tensor, images: Tensor, outputs: Tensor) -> Any:
+        masks = cell_masks(keys, 48, 8)
+        scores = images[:, :1] - composite(outputs, masks, images)[:, :1]
+        return refine_cells(scores, masks, 8, threshold=0.1, share=0.8)
+
+    shapes = ((4, 3, 48, 48), torch.float32), ((4, 3, 3, 48, 48), torch.float32)
+    assert trace(run, KEYS, *shapes) == {"cell_masks", "composite", "refine_cells"}
 
 
 def make_network() -> nn.Module:

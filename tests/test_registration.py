@@ -21,6 +21,7 @@ from ssad_kernels.transforms import (
     CutPaste3Way,
     CutPasteScar,
     HardCutPaste,
+    PerlinAnomaly,
     Scar,
 )
 
@@ -127,6 +128,7 @@ def test_ops_trace_on_a_fake_gpu(op):
         Cutout(fill="mean"),
         Confetti(),
         Scar(),
+        PerlinAnomaly(source="structure", return_status=True),
         HardCutPaste(return_status=True),
     ],
     ids=lambda transform: type(transform).__name__,

@@ -3,6 +3,7 @@
 // bits stay, or the source's take their place, whatever the other image holds.
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "alpha_layout.h"
 #include "blend_mask.h"
@@ -86,9 +87,12 @@ bool blend_bytes(const AlphaBlend<UInt8Wide>& blend, int64_t c, int64_t y) {
   const float* __restrict__ weight = blend.memory.weight;
   const uint8_t* __restrict__ from = blend.rows.source_pixel(c, y, 0);
   uint8_t* __restrict__ to = blend.rows.target_pixel(c, y, 0);
+  // Groups of bytes overlap, and a pixel that is mixed already must not be mixed once more.
+  uint8_t* __restrict__ old = reinterpret_cast<uint8_t*>(blend.memory.target);
+  std::memcpy(old, to, static_cast<size_t>(blend.rows.plan.w));
   const float half = problem.region == BlendRegion::kOpenCv ? 0.0f : 0.5f;
   for_bytes(blend.rows.plan.w, [=](int64_t x) {
-    const auto before = static_cast<float>(to[x]), pasted = static_cast<float>(from[x]);
+    const auto before = static_cast<float>(old[x]), pasted = static_cast<float>(from[x]);
     to[x] =
         static_cast<uint8_t>(static_cast<int32_t>(before + weight[x] * (pasted - before) + half));
   });

@@ -6,6 +6,8 @@
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
 #include "ssad/level.h"
+#include "ssad/masking.h"
+#include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/similarity.h"
 #include "ssad/upsample.h"
@@ -26,6 +28,10 @@ void median_filter(const MedianProblem& problem, const LabelScratch& scratch, in
 void object_mask(const ObjectMaskProblem& problem, const LabelScratch& scratch, int64_t threads);
 void difference_label(const LabelProblem& problem, const LabelScratch& scratch, int64_t threads);
 void upsample(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+void perlin_noise(const PerlinProblem& problem, const PerlinScratch& scratch, int64_t threads);
+void random_words(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
+void mask_images(const MaskImagesProblem& problem, int64_t threads);
+void composite(const CompositeProblem& problem, int64_t threads);
 void gms(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
 void ssim(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 

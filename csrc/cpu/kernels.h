@@ -4,6 +4,8 @@
 #include "ssad/blend.h"
 #include "ssad/cutpaste.h"
 #include "ssad/labels.h"
+#include "ssad/masking.h"
+#include "ssad/perlin.h"
 #include "ssad/poisson.h"
 #include "ssad/similarity.h"
 #include "ssad/upsample.h"
@@ -49,6 +51,13 @@ struct UpsampleScratch {
   const UpsampleTables<double>* doubles;
 };
 
+// Per thread, on cache lines: room for the largest lattice.
+struct PerlinScratch {
+  char* memory;
+  int64_t bytes, nodes, columns;
+  const int64_t* turns;  // (n, 2), cosine and sine of those angles that are given
+};
+
 // Per thread, on cache lines.
 struct GmsScratch {
   char* memory;
@@ -82,6 +91,11 @@ struct Kernels {
   void (*difference_label)(const LabelProblem& problem, const LabelScratch& scratch,
                            int64_t threads);
   void (*upsample)(const UpsampleProblem& problem, const UpsampleScratch& scratch, int64_t threads);
+  void (*perlin_noise)(const PerlinProblem& problem, const PerlinScratch& scratch, int64_t threads);
+  // The numbers of one sample, four a block.
+  void (*random_words)(const int64_t* key, int64_t stream, int64_t blocks, uint32_t* out);
+  void (*mask_images)(const MaskImagesProblem& problem, int64_t threads);
+  void (*composite)(const CompositeProblem& problem, int64_t threads);
   void (*gms)(const GmsProblem& problem, const GmsScratch& scratch, int64_t threads);
   void (*ssim)(const SsimProblem& problem, const SsimScratch& scratch, int64_t threads);
 };

@@ -33,8 +33,8 @@ void keep_where(const uint8_t* __restrict__ is_set, int64_t count, T* __restrict
   for_bytes(count, [=](int64_t x) { line[x] = is_set[x] != 0 ? line[x] : T{0}; });
 }
 
-// One row out of and back into an image of any layout. The steps of planes and of packed RGB are
-// known to the compiler.
+// One row out of and back into an image of any layout. The steps of planes, either way, and of
+// packed RGB are known to the compiler.
 
 template <class T>
 void gather_row(const T* __restrict__ from, int64_t step, T* __restrict__ to, int64_t count) {
@@ -42,6 +42,8 @@ void gather_row(const T* __restrict__ from, int64_t step, T* __restrict__ to, in
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
   } else if (step == 3) {
     for (int64_t i = 0; i < count; ++i) to[i] = from[3 * i];
+  } else if (step == -1) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[-i];
   } else {
     for (int64_t i = 0; i < count; ++i) to[i] = from[step * i];
   }

@@ -8,6 +8,7 @@ namespace ssad::SSAD_LEVEL {
 
 const Kernels kKernels = {SSAD_NAME(SSAD_LEVEL), cut_paste,   philox_fill,   poisson_solve,
                           poisson_blend,         alpha_blend, median_filter, object_mask,
-                          difference_label,      upsample,    gms,           ssim};
+                          difference_label,      upsample,    perlin_noise,  random_words,
+                          mask_images,           composite,   gms,           ssim};
 
 }  // namespace ssad::SSAD_LEVEL

@@ -20,15 +20,11 @@ _BITS = 16  # of the fixed-point rotation
 _FAR = 1 << 24  # beyond this a coordinate is no place in an image
 
 
-def rotation(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of angles in degrees, (N,) int64 with 16 fractional bits.
+def cosine_and_sine(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of float64 angles within ±pi/4: Taylor series, exact to an ulp.
 
-    Equal on every device: float64 sums and products only, Taylor series to an ulp on ±45°.
+    Equal on every device: float64 sums and products only.
     """
-    degrees = torch.remainder(torch.fmod(angle.double(), 360.0), 360.0)
-    degrees = torch.nan_to_num(degrees)  # such a sample is not applied
-    quadrant = torch.floor((degrees + 45.0) / 90.0)
-    x = (degrees - quadrant * 90.0) * (math.pi / 180.0)
     z = x * x
 
     def series(first_power: int) -> Tensor:
@@ -39,13 +35,26 @@ def rotation(angle: Tensor) -> tuple[Tensor, Tensor]:
             total = total * z + term
         return total
 
-    cos = torch.floor(series(0) * 65536.0 + 0.5).long()
-    sin = torch.floor(series(1) * x * 65536.0 + 0.5).long()
-    turn = quadrant.long() & 3
+    return series(0), series(1) * x
+
+
+def quarter_turns(count: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of angles that are larger by so many quarters of a turn."""
+    count = (count & 3)[None]
     return (
-        torch.stack([cos, -sin, -cos, sin]).gather(0, turn[None])[0],
-        torch.stack([sin, cos, -sin, -cos]).gather(0, turn[None])[0],
+        torch.stack([cos, -sin, -cos, sin]).gather(0, count)[0],
+        torch.stack([sin, cos, -sin, -cos]).gather(0, count)[0],
     )
+
+
+def rotation(angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of angles in degrees, (N,) int64 with 16 fractional bits."""
+    degrees = torch.remainder(torch.fmod(angle.double(), 360.0), 360.0)
+    degrees = torch.nan_to_num(degrees)  # such a sample is not applied
+    quadrant = torch.floor((degrees + 45.0) / 90.0)
+    cos, sin = cosine_and_sine((degrees - quadrant * 90.0) * (math.pi / 180.0))
+    cos, sin = torch.floor(cos * 65536.0 + 0.5).long(), torch.floor(sin * 65536.0 + 0.5).long()
+    return quarter_turns(quadrant.long(), cos, sin)
 
 
 def canvas_size(box: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

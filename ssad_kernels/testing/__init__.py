@@ -22,6 +22,13 @@ from ssad_kernels.testing.cutpaste import (
 )
 from ssad_kernels.testing.images import LAYOUTS, make_images, same_bits, with_layout
 from ssad_kernels.testing.labels import label_samples, mask_samples, median_samples
+from ssad_kernels.testing.masking import (
+    cell_masks_samples,
+    composite_samples,
+    make_cell_masks,
+    mask_images_samples,
+    refine_cells_samples,
+)
 from ssad_kernels.testing.masks import MASKS, make_mask
 from ssad_kernels.testing.nsa import (
     NSA_LAWS,
@@ -32,6 +39,7 @@ from ssad_kernels.testing.nsa import (
     regions_samples,
     sample_nsa_samples,
 )
+from ssad_kernels.testing.perlin import perlin_samples
 from ssad_kernels.testing.poisson import poisson_samples
 from ssad_kernels.testing.ranking import component_samples, count_samples, make_maps, make_spiral
 from ssad_kernels.testing.similarity import (
@@ -53,6 +61,7 @@ __all__ = [
     "alpha_outcomes",
     "blend_outcomes",
     "make_blend",
+    "make_cell_masks",
     "make_images",
     "make_maps",
     "make_mask",
@@ -95,6 +104,9 @@ _BLENDS = {
 TOLERANCES = {
     "alpha_blend": _PIXELS,
     "alpha_blend_": _PIXELS,
+    "cell_masks": {},
+    # The mean of up to 32 values.
+    "composite": _PIXELS,
     "connected_components": {},
     "count_above": _EXACT,
     "cut_paste": _PIXELS,
@@ -108,12 +120,15 @@ TOLERANCES = {
     # Of 9 pixels at least, each up to 20 at edges.
     "gms_loss_backward": {torch.float32: 1e-6, torch.float64: 1e-14},
     "gms_map": {torch.float32: 2e-6, torch.float64: 1e-14},
+    "mask_images": {},
     "median_filter": {},
     "object_mask": {},
     # The third patch is blended into what the first two left. Whether a pixel is labelled can hang
     # on the last bit of its difference.
     "nsa_keyed": {torch.uint8: 3.0, torch.float64: 1e-8, torch.float32: math.inf},
     "nsa_regions": _EXACT,
+    # Tables in float64, float32 without contraction: the same bits everywhere.
+    "perlin_noise": {torch.float32: 0.0},
     "philox": _EXACT,
     "poisson_blend": _BLENDS,
     "poisson_blend_": _BLENDS,
@@ -126,6 +141,7 @@ TOLERANCES = {
         torch.float32: 5e-5,
         torch.float64: 1e-13,
     },
+    "refine_cells": _EXACT,
     # The parameters of a law are integers, or floats made by float64 + - x / alone.
     "sample_cut_paste": _EXACT,
     "sample_nsa": _EXACT,
@@ -138,6 +154,8 @@ TOLERANCES = {
 _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "alpha_blend": alpha_samples,
     "alpha_blend_": alpha_samples,
+    "cell_masks": cell_masks_samples,
+    "composite": composite_samples,
     "connected_components": component_samples,
     "count_above": count_samples,
     "cut_paste": cut_paste_samples,
@@ -148,15 +166,18 @@ _SAMPLES: dict[str, Callable[[torch.device | str], dict[str, Arguments]]] = {
     "gms_loss": gms_samples,
     "gms_loss_backward": gms_gradient_samples,
     "gms_map": gms_samples,
+    "mask_images": mask_images_samples,
     "median_filter": median_samples,
     "object_mask": mask_samples,
     "nsa_keyed": nsa_keyed_samples,
     "nsa_regions": regions_samples,
+    "perlin_noise": perlin_samples,
     "philox": philox_samples,
     "poisson_blend": blend_samples,
     "poisson_blend_": blend_samples,
     "poisson_solve": poisson_samples,
     "receptive_field_upsample": upsample_samples,
+    "refine_cells": refine_cells_samples,
     "sample_cut_paste": sample_cut_paste_samples,
     "sample_nsa": sample_nsa_samples,
     "ssim_map": ssim_samples,

@@ -117,19 +117,6 @@ def check_aspect(op: str, value: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def jitter_strengths(op: str, jitter: float | Sequence[float]) -> tuple[float, float, float, float]:
-    """The largest changes of brightness, contrast, saturation and hue, checked."""
-    is_one = isinstance(jitter, (int, float))
-    strengths = as_numbers((jitter,) * 4 if is_one else jitter)
-    if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
-        must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
-        raise ValueError(wording(op, "jitter", must, jitter))
-    if strengths[3] > 0.5:
-        raise ValueError(wording(op, "jitter", "have a hue of at most 0.5 turns", jitter))
-    brightness, contrast, saturation, hue = strengths
-    return brightness, contrast, saturation, hue
-
-
 def patch_law(
     op: str,
     area: Sequence[float],
@@ -184,6 +171,19 @@ def check_count(op: str, name: str, value: int, high: int) -> int:
     if int(check_number(op, name, value, 1, high)) != value:
         raise ValueError(wording(op, name, "be a whole number", value))
     return int(value)
+
+
+def check_jitter(op: str, jitter: float | Sequence[float]) -> tuple[float, float, float, float]:
+    """Strengths of brightness, contrast, saturation and hue: one number or four."""
+    is_one = isinstance(jitter, (int, float))
+    strengths = as_numbers((jitter,) * 4 if is_one else jitter)
+    if len(strengths) != 4 or not all(0.0 <= s <= 1e5 for s in strengths):
+        must = "be one number >= 0, or four (brightness, contrast, saturation, hue)"
+        raise ValueError(wording(op, "jitter", must, jitter))
+    if strengths[3] > 0.5:
+        raise ValueError(wording(op, "jitter", "have a hue of at most 0.5 turns", jitter))
+    brightness, contrast, saturation, hue = strengths
+    return brightness, contrast, saturation, hue
 
 
 def check_flag(op: str, name: str, value: bool) -> bool:

@@ -14,17 +14,17 @@ from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
 from ssad_kernels.transforms._base import as_numbers
 
 
-def mask_batch(op: str, masks: Any, images: Tensor) -> Tensor:
-    """Object masks of any accepted kind as (N, 1, H, W)."""
+def mask_batch(op: str, masks: Any, images: Tensor, *, argument: str = "masks") -> Tensor:
+    """Masks of any accepted kind as (N, 1, H, W)."""
     batch = masks
     if isinstance(masks, np.ndarray):
         batch = torch.from_numpy(masks.transpose(2, 0, 1) if masks.ndim == 3 else masks)
     elif is_cupy(masks):
         batch = as_tensor(masks.transpose(2, 0, 1) if masks.ndim == 3 else masks)
-    check_tensor(op, "masks", batch)
+    check_tensor(op, argument, batch)
     batch = plain(batch[None] if batch.dim() == 3 else batch)
-    check_dtype(op, "masks", batch, [torch.bool])
-    check_shape(op, "masks", batch, (images.shape[0], 1, *images.shape[2:]))
+    check_dtype(op, argument, batch, [torch.bool])
+    check_shape(op, argument, batch, (images.shape[0], 1, *images.shape[2:]))
     return batch
 
 

@@ -22,7 +22,7 @@ from ssad_kernels.cutpaste_law import (
 from ssad_kernels.transforms._base import (
     KeyedTransform,
     Keys,
-    jitter_strengths,
+    check_jitter,
     patch_law,
     scar_law,
 )
@@ -110,7 +110,7 @@ class CutPaste(_LawTransform):
         op = type(self).__name__
         if source not in ("same", "other"):
             raise ValueError(wording(op, "source", 'be "same" or "other"', repr(source)))
-        strengths = jitter_strengths(op, jitter)
+        strengths = check_jitter(op, jitter)
         law = patch_law(
             op, area, aspect, p, rotation, jitter=strengths, other_source=source == "other"
         )
@@ -151,7 +151,7 @@ class CutPasteScar(_LawTransform):
         stream: int = 0,
     ) -> None:
         op = type(self).__name__
-        law = scar_law(op, length, width, p, rotation, jitter_strengths(op, jitter))
+        law = scar_law(op, length, width, p, rotation, check_jitter(op, jitter))
         super().__init__("scar", law, inplace=inplace, return_status=return_status, stream=stream)
 
 

@@ -14,8 +14,8 @@ from ssad_kernels.random import STREAMS, philox
 from ssad_kernels.reference.random import unit
 from ssad_kernels.transforms._base import (
     KeyedTransform,
+    check_jitter,
     check_number,
-    jitter_strengths,
     patch_law,
 )
 
@@ -68,7 +68,7 @@ class HardCutPaste(KeyedTransform):
     ) -> None:
         op = type(self).__name__
         super().__init__("hard_cut_paste", stream)
-        self.law = patch_law(op, area, aspect, p, rotation, jitter=jitter_strengths(op, jitter))
+        self.law = patch_law(op, area, aspect, p, rotation, jitter=check_jitter(op, jitter))
         self.turn_p = check_number(op, "turn_p", turn_p, 0.0, 1.0)
         self.permute_p = check_number(op, "permute_p", permute_p, 0.0, 1.0)
         self.jitter_p = check_number(op, "jitter_p", jitter_p, 0.0, 1.0)

@@ -18,6 +18,8 @@ from ssad_kernels.triton.cutpaste_plan import (
     CUT_H,
     CUT_W,
     EMPTY,
+    FROM_X,
+    FROM_Y,
     IS_KEPT,
     SEEN_H,
     SEEN_W,
@@ -27,9 +29,8 @@ from ssad_kernels.triton.cutpaste_plan import (
     UNFUSED,
     launch_plan,
     look_up,
-    seam,
+    source_place,
     source_rectangle,
-    source_steps,
 )
 from ssad_kernels.triton.jitter import CONTRAST, HUE, grey, hue_turn, jitter_step, load_jittered
 
@@ -115,8 +116,8 @@ def _cut_paste_cut_kernel(
     # between the steps is not wanted.
     cut_w = tl.load(plan + CUT_W)
     area = tl.load(plan + CUT_H) * cut_w
-    offset, step_y, step_x = source_steps(plan, height, width, stride_y, stride_x, is_moved)
-    origin = images + source * stride_n + offset
+    image = images + source * stride_n
+    origin = image + tl.load(plan + FROM_Y) * stride_y + tl.load(plan + FROM_X) * stride_x
     patch = patches + row * channels * pixels
     thirds, shift = _hue(jitter, row, area > 0, compute)
     means = tl.zeros((4,), compute)
@@ -129,9 +130,11 @@ def _cut_paste_cut_kernel(
                 at = start + lanes
                 mask = at < area
                 y, x = _split(start, cut_w, lanes)
-                place = origin + y * step_y + x * step_x
+                place = origin + y * stride_y + x * stride_x
                 if is_moved:
-                    place -= seam(plan, y, x, height, width, step_y, step_x)
+                    place = source_place(
+                        image, plan, y, x, height, width, stride_y, stride_x, is_moved
+                    )
                 r, g, b = load_jittered(
                     place, stride_c, mask, jitter, order, row, steps, means, thirds, shift,
                     is_rgb, white, compute,
@@ -173,10 +176,8 @@ def _cut_paste_paste_kernel(
         py, px, inside = look_up(plan, y, x)
         inside = inside & in_image
         patch = patches + row * channels * pixels + py * tl.load(plan + CUT_W) + px
-        offset, step_y, step_x = source_steps(plan, height, width, stride_y, stride_x, is_moved)
-        source = images + tl.load(plan + SOURCE) * stride_n + offset + py * step_y + px * step_x
-        if is_moved:
-            source -= seam(plan, py, px, height, width, step_y, step_x)
+        source = images + tl.load(plan + SOURCE) * stride_n
+        source = source_place(source, plan, py, px, height, width, stride_y, stride_x, is_moved)
         is_kept = tl.load(plan + IS_KEPT) != 0
         place = tl.where(is_kept, patch, source)
         step_c = tl.where(is_kept, pixels, stride_c)

@@ -23,7 +23,7 @@ _FAR = tl.constexpr(1 << 24)
 # which are a sector of memory.
 (
     SEEN_Y, SEEN_X, SEEN_H, SEEN_W, COS, SIN, OFFSET_Y, OFFSET_X,
-    CUT_H, CUT_W, _FROM_Y, _FROM_X, SOURCE, IS_KEPT, _TURNS,
+    CUT_H, CUT_W, FROM_Y, FROM_X, SOURCE, IS_KEPT, _TURNS,
 ) = (tl.constexpr(column) for column in range(15))  # fmt: skip
 COLUMNS = tl.constexpr(16)
 
@@ -94,11 +94,9 @@ def _cut_paste_plan_kernel(
     canvas_w = canvas_side(box_w, box_h, cos, sin)
 
     turned_h, turned_w = height, width
-    plan = plans + COLUMNS * row
     if turns is not None:
         quarters = tl.load(turns + row, mask=mask, other=0) & 3
         turned_h, turned_w = _turned_size(quarters, height, width)
-        tl.store(plan + _TURNS, quarters, mask=mask)
     cut_y, cut_h = _clip(box_y, box_h, turned_h)
     cut_x, cut_w = _clip(box_x, box_w, turned_w)
     from_y, from_x = cut_y, cut_x
@@ -124,19 +122,22 @@ def _cut_paste_plan_kernel(
     dx = 1 - canvas_w - 2 * canvas_x
     offset_y = dy * cos + dx * sin + (box_h << 16) + ((box_y - cut_y) << 17)
     offset_x = dx * cos - dy * sin + (box_w << 16) + ((box_x - cut_x) << 17)
+    plan = plans + COLUMNS * row
     tl.store(plan + COS, cos, mask=mask)
     tl.store(plan + SIN, sin, mask=mask)
     tl.store(plan + OFFSET_Y, offset_y, mask=mask)
     tl.store(plan + OFFSET_X, offset_x, mask=mask)
     tl.store(plan + CUT_H, tl.where(is_applied, cut_h, 0), mask=mask)
     tl.store(plan + CUT_W, tl.where(is_applied, cut_w, 0), mask=mask)
-    tl.store(plan + _FROM_Y, from_y, mask=mask)
-    tl.store(plan + _FROM_X, from_x, mask=mask)
+    tl.store(plan + FROM_Y, from_y, mask=mask)
+    tl.store(plan + FROM_X, from_x, mask=mask)
     tl.store(plan + SOURCE, tl.where(is_sound, source, 0), mask=mask)
     tl.store(plan + SEEN_Y, seen_y, mask=mask)
     tl.store(plan + SEEN_X, seen_x, mask=mask)
     tl.store(plan + SEEN_H, tl.where(is_applied, seen_h, 0), mask=mask)
     tl.store(plan + SEEN_W, tl.where(is_applied, seen_w, 0), mask=mask)
+    if turns is not None:
+        tl.store(plan + _TURNS, quarters, mask=mask)
 
 
 @triton.jit
@@ -167,28 +168,25 @@ def _steps(turns, height, width, stride_y, stride_x):
 
 
 @triton.jit
-def source_steps(plan, height, width, stride_y, stride_x, is_moved: tl.constexpr):
-    """In the image that is cut from: the offset of the cut, steps to its next row and column."""
-    corner, down, right = 0, stride_y, stride_x
+def source_place(image, plan, y, x, height, width, stride_y, stride_x, is_moved: tl.constexpr):
+    """Pointers to pixels of the cut in the image that it is cut from."""
+    y += tl.load(plan + FROM_Y)
+    x += tl.load(plan + FROM_X)
     if is_moved:
         turns = tl.load(plan + _TURNS)
-        corner, down, right = _steps(turns, height, width, stride_y, stride_x)
-    return corner + tl.load(plan + _FROM_Y) * down + tl.load(plan + _FROM_X) * right, down, right
-
-
-@triton.jit
-def seam(plan, y, x, height, width, down, right):
-    """How far back the pixels of a cut are that a shift has brought to the other side."""
-    turned_h, turned_w = _turned_size(tl.load(plan + _TURNS), height, width)
-    is_below = tl.load(plan + _FROM_Y) + y >= turned_h
-    is_beside = tl.load(plan + _FROM_X) + x >= turned_w
-    return tl.where(is_below, turned_h * down, 0) + tl.where(is_beside, turned_w * right, 0)
+        turned_h, turned_w = _turned_size(turns, height, width)
+        # A shift brings what follows to the other side.
+        y = tl.where(y < turned_h, y, y - turned_h)
+        x = tl.where(x < turned_w, x, x - turned_w)
+        corner, stride_y, stride_x = _steps(turns, height, width, stride_y, stride_x)
+        image += corner
+    return image + y * stride_y + x * stride_x
 
 
 @triton.jit
 def source_rectangle(plan, height, width, is_moved: tl.constexpr):
     """Rows and columns that hold the cut, each as first and end, in the image that is cut from."""
-    top, left = tl.load(plan + _FROM_Y), tl.load(plan + _FROM_X)
+    top, left = tl.load(plan + FROM_Y), tl.load(plan + FROM_X)
     bottom, end = top + tl.load(plan + CUT_H), left + tl.load(plan + CUT_W)
     if is_moved:
         turns = tl.load(plan + _TURNS)

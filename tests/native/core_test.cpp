@@ -12,8 +12,10 @@
 
 #include "blend_test.h"
 #include "kernels.h"
+#include "masking_test.h"
 #include "nsa_keyed_test.h"
 #include "nsa_test.h"
+#include "perlin_test.h"
 #include "poisson_sine.h"
 #include "scores_test.h"
 #include "ssad/cutpaste.h"
@@ -314,6 +316,19 @@ int main() {
   for (int round = 0; round < 100; ++round) {
     if (!check_upsample(random)) {
       std::printf("wrong: upsampling, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_cell_masks(random) || !check_mask_images(random) || !check_composite(random) ||
+        !check_refine_cells(random)) {
+      std::printf("wrong: masks of cells, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 100; ++round) {
+    if (!check_perlin(random)) {
+      std::printf("wrong: noise, round %d\n", round);
       return 1;
     }
   }

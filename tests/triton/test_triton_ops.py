@@ -13,7 +13,14 @@ from torch import Tensor
 
 import ssad_kernels as sk
 from ssad_kernels.cutpaste_law import pack_law
-from ssad_kernels.testing import LAWS, make_images, make_spiral, samples, tolerance
+from ssad_kernels.testing import (
+    LAWS,
+    make_cell_masks,
+    make_images,
+    make_spiral,
+    samples,
+    tolerance,
+)
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     reason = "Triton kernels run on CPU tensors only with TRITON_INTERPRET=1"
@@ -22,6 +29,8 @@ pytest.importorskip("triton")
 
 OPS = (
     "alpha_blend_",
+    "cell_masks",
+    "composite",
     "connected_components",
     "count_above",
     "cut_paste_",
@@ -30,11 +39,14 @@ OPS = (
     "gms_loss",
     "gms_loss_backward",
     "gms_map",
+    "mask_images",
     "median_filter",
     "nsa_regions",
     "object_mask",
+    "perlin_noise",
     "philox",
     "receptive_field_upsample",
+    "refine_cells",
     "sample_cut_paste",
     "sample_nsa",
     "ssim_map",
@@ -43,6 +55,7 @@ OPS = (
 # Those whose last output is pixels, or made of them.
 PIXELS = (
     "alpha_blend_",
+    "composite",
     "cut_paste_",
     "cut_paste_keyed_",
     "difference_label",
@@ -129,6 +142,40 @@ def test_alpha_blend_needs_several_tiles(dtype: torch.dtype, layout: str) -> Non
     box = torch.tensor([[0, 0, 50, 40], [5, 2, 40, 30], [9, 0, 31, 40]])
     alpha = torch.tensor([0.4, 1.0, 0.7], dtype=torch.float64)
     check("alpha_blend_", (images, source, mask, places, sizes, None, box, alpha, False))
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("split", 3), ("split", 5), ("bernoulli", 2)])
+def test_masks_need_several_programs_and_chunks(
+    kind: str, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masking = pytest.importorskip("ssad_kernels.triton.masking")
+    monkeypatch.setattr(masking, "_BLOCKS", 16)
+    keys, cell = sk.make_keys(4, 2, torch.arange(3)), torch.tensor([1, 2, 7])
+    check("cell_masks", (keys, 3, 31, 43, cell, parts, kind, 0.4))
+
+
+@pytest.mark.parametrize("share", [None, 0.6])
+def test_refining_needs_several_programs(share: float | None) -> None:
+    masks = make_cell_masks(2, 3, 61, 43)
+    scores = make_images(2, 1, 61, 43, dtype=torch.float32)
+    limits = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    check("refine_cells", (scores, masks, torch.tensor([2, 5]), limits, share))
+    expected = run("refine_cells", "reference", (scores, masks, limits.long() + 1, limits, share))
+    found = run(
+        "refine_cells", "triton", (scores, odd_bytes(masks), limits.long() + 1, limits, share)
+    )
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a.view(torch.uint8), b.view(torch.uint8))
+
+
+def test_composites_need_several_tiles_and_take_any_byte() -> None:
+    masks = make_cell_masks(2, 3, 61, 43)
+    images = make_images(2, 3, 61, 43, dtype=torch.float32)
+    outputs = make_images(6, 3, 61, 43, dtype=torch.float32, seed=1).view(2, 3, 3, 61, 43)
+    check("mask_images", (images, masks))
+    expected = run("composite", "reference", (outputs, masks, images))
+    found = run("composite", "triton", (outputs, odd_bytes(masks), images))
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-6)
 
 
 def odd_bytes(flags: Tensor) -> Tensor:
