@@ -8,6 +8,7 @@ Localization", CVPR 2021.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -232,9 +233,14 @@ def check_tensors(op: str, images: Tensor, *others: tuple[str, Tensor]) -> None:
 def _named(op: str, params: CutPasteParams) -> Iterable[tuple[str, Tensor]]:
     if not isinstance(params, tuple) or len(params) != len(CutPasteParams._fields):
         raise TypeError(wording(op, "params", "be CutPasteParams", type(params).__name__))
-    given: Any = zip(CutPasteParams._fields, params, strict=True)
-    may_be_none = CutPasteParams._field_defaults
-    return ((name, x) for name, x in given if x is not None or name not in may_be_none)
+    always = len(PARAM_ROWS)
+    named: Iterable[tuple[str, Any]] = zip(
+        CutPasteParams._fields[:always], params[:always], strict=True
+    )
+    if params[-2] is None and params[-1] is None:  # nearly always
+        return named
+    moves = zip(CutPasteParams._fields[always:], params[always:], strict=True)
+    return itertools.chain(named, (move for move in moves if move[1] is not None))
 
 
 def _check(op: str, images: Tensor, *params: Tensor | None) -> None:
