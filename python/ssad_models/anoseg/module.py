@@ -79,7 +79,7 @@ class AnosegModule(TrainingModule):
     def used(self, name: str) -> nn.Module:
         """A generator as it is used: the average of its weights if there is one."""
         if name in self.averages:
-            return cast(nn.Module, cast(AveragedModel, self.averages[name]).module)
+            return cast(AveragedModel, self.averages[name]).module
         return cast(nn.Module, getattr(self, name))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

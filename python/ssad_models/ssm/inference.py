@@ -16,8 +16,10 @@ from ssad_models.ssm.smoothing import smooth
 PASSES = 2
 """Of the released code."""
 
-# Of the released code: its maps are -0.75...0.25 times weights, with 255 levels to 1.
-_SEED, _BLOCK, _SHARE, _LEVEL = 8, 8, 0.8, -0.96 / 255
+# Of the released code, which has one size of images: a pixel looks normal whose score is below
+# -0.96 of 255 levels. Scores are -0.75...0.25 times the sum of the weights of cells.
+_SEED, _SHARE = 8, 0.8
+_LEVEL = -0.96 / 255 / sum((cell / 128) ** 2 for cell in (2, 4, 8))
 _SIDE = 256
 """Of the images for which `sigma` of "progressive" is meant."""
 
@@ -104,7 +106,6 @@ class SsmDetector(nn.Module):
         """Images (N, C, S, S) uint8 or float 0..1 -> (N,) float32."""
         return self.look(images)[0]
 
-    @torch.no_grad()
     def score_and_heat(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same images -> scores, and maps (N, 1, S, S)."""
         return self.look(images)
@@ -119,10 +120,11 @@ class SsmDetector(nn.Module):
         spread = (self.high - self.low).clamp_min(1e-12)
         return ((parts - self.low) / spread).sum(1), errors.heat
 
+    @torch.no_grad()
     def released(self, images: torch.Tensor) -> Errors:
         """As the released code does it: for each size of cells each third hidden once; then again.
 
-        The second time the blocks are visible of which most pixels looked normal the first time.
+        The second time the largest cells are visible of which most pixels looked normal the first.
         Scores are weighted by the area of a cell. All masks of a pass are one batch.
 
         Args:
@@ -130,13 +132,16 @@ class SsmDetector(nn.Module):
         """
         images = pixels(images)
         n, sizes, side = len(images), len(self.recipe.cells), images.shape[-1]
-        weights = images.new_tensor([(cell / side) ** 2 for cell in self.recipe.cells])
+        areas = [(cell / side) ** 2 for cell in self.recipe.cells]
+        weights, level = images.new_tensor(areas), _LEVEL * sum(areas)
         heat = images.new_zeros(())
         distance = images.new_zeros(n)
         for number in range(PASSES):
             masks = self._thirds(images, number)
             if number > 0:
-                masks, _ = refine_cells(heat, masks, _BLOCK, threshold=_LEVEL, share=_SHARE)
+                masks, _ = refine_cells(
+                    heat, masks, max(self.recipe.cells), threshold=level, share=_SHARE
+                )
             repeated = images.repeat_interleave(sizes, 0)
             restored = self._restore(repeated, masks.view(n * sizes, -1, side, side))
             similar = gms_map(restored, repeated, scales=SCALES).view(n, sizes, side, side)
@@ -147,6 +152,7 @@ class SsmDetector(nn.Module):
         rounds = torch.full((n, sizes), PASSES, device=images.device)
         return Errors(heat, heat.amax((1, 2, 3)), distance, rounds)
 
+    @torch.no_grad()
     def progressive(self, images: torch.Tensor) -> Errors:
         """As the paper has it: hide half of the cells, uncover those that look normal, again.
 

@@ -67,7 +67,8 @@ class _MaskAttention(nn.Module):
         size = (x.shape[2], x.shape[3])
         small = nn.functional.interpolate(masks, size=size, mode="nearest")
         correction = self.correction(torch.cat([self.norm(x), small], 1))
-        return x + small * correction
+        corrected: torch.Tensor = x + small * correction
+        return corrected
 
 
 class ConditionalUNet(nn.Module):
