@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from ssad_models.patch_networks import PatchResNet
+from ssad_models.widths import scaled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -239,6 +241,36 @@ def load_lite0_weights(layers: nn.Sequential) -> None:
     layers.load_state_dict(
         {our: weights[their] for our, their in zip(ours, theirs, strict=True)}, strict=True
     )
+
+
+def resnet18_stages(channels: int = 3, width: float = 1.0) -> nn.Sequential:
+    """ResNet-18 without pooling and classifier, random weights.
+
+    Args:
+        channels: Of the images.
+        width: Factor of all inner channels.
+
+    Returns:
+        (N, channels, H, W) -> (N, 512 width, H / 32, W / 32): stem and four stages, initialised as
+        torchvision does.
+    """
+    inputs = scaled(64, width)
+    stem = nn.Conv2d(channels, inputs, 7, 2, padding=3, bias=False)
+    layers = [stem, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)]
+    for stride, full in ((1, 64), (2, 128), (2, 256), (2, 512)):
+        outputs = scaled(full, width)
+        shortcut = None
+        if stride != 1:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            shortcut = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+        first = BasicBlock(inputs, outputs, stride, shortcut)
+        layers.append(nn.Sequential(first, BasicBlock(outputs, outputs)))
+        inputs = outputs
+    stages = nn.Sequential(*layers)
+    for layer in stages.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return stages
 
 
 class Torchvision(Backbone):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from ssad_models.anoseg.method import AnosegMethod
 from ssad_models.cutpaste.method import CutPasteMethod
 from ssad_models.cutpaste.patch_method import CutPastePatchMethod
 from ssad_models.nsa.method import NsaMethod
 from ssad_models.papers import Beside
 from ssad_models.pictures import Previews
 from ssad_models.settings import Recipe
+from ssad_models.ssm.method import SsmMethod
 
 if TYPE_CHECKING:  # importing Lightning takes seconds, and a trained model does without
     from ssad_models.trainer import TrainingModule
@@ -78,9 +80,11 @@ class Method(Protocol[R]):
 
 
 METHODS: dict[str, Method[Any]] = {
+    "anoseg": AnosegMethod(),
     "cutpaste": CutPasteMethod(),
     "cutpaste-patch": CutPastePatchMethod(),
     "nsa": NsaMethod(),
     "fpi": NsaMethod(),
     "pii": NsaMethod(),
+    "ssm": SsmMethod(),
 }

@@ -9,21 +9,25 @@ from typing import Any
 
 import yaml
 
+from ssad_models.anoseg.recipe import AnosegRecipe
 from ssad_models.cutpaste.patch_recipe import CutPastePatchRecipe
 from ssad_models.cutpaste.recipe import CutPasteRecipe
 from ssad_models.nsa.recipe import NsaRecipe
 from ssad_models.settings import Recipe, RecipeError, checked, did_you_mean
+from ssad_models.ssm.recipe import SsmRecipe
 
 __all__ = ["BUILT_IN", "METHODS", "Recipe", "RecipeError", "load_recipe", "recipe_of"]
 
 BUILT_IN = Path(__file__).parent / "recipes"
 
 METHODS: dict[str, type[Recipe]] = {
+    "anoseg": AnosegRecipe,
     "cutpaste": CutPasteRecipe,
     "cutpaste-patch": CutPastePatchRecipe,
     "nsa": NsaRecipe,
     "fpi": NsaRecipe,
     "pii": NsaRecipe,
+    "ssm": SsmRecipe,
 }
 """The settings of each method."""
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of AnoSeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ssad_models.anoseg.network import SMALLEST
+from ssad_models.settings import (
+    Plan,
+    Recipe,
+    RecipeError,
+    integer,
+    number,
+    optional,
+    setting,
+)
+
+
+def _numbers(count: int, low: float, high: float, *, rising: bool) -> Callable[[Any], Any]:
+    def check(value: Any) -> tuple[float, ...]:
+        must = f"{count} numbers within {low:g} to {high:g}{', rising' if rising else ''}"
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            raise ValueError(must)
+        try:
+            numbers = tuple(number(low, high)(each) for each in value)
+        except ValueError:
+            raise ValueError(must) from None
+        if rising and list(numbers) != sorted(numbers):
+            raise ValueError(must)
+        return numbers
+
+    return check
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnosegRecipe(Recipe):
+    """Settings of one training run. `load_recipe` makes them; the files say where values are from.
+
+    Attributes:
+        area: Least and largest share of the image that is pasted.
+        aspect: Least and largest height of a patch over its width.
+        rotation: Least and largest angle that a patch is turned by, in degrees.
+        jitter: Largest change of brightness, contrast, saturation and hue of what is pasted.
+        hard: Probability of each of the three: turning, permuting and recolouring what is pasted.
+        width: Factor of the channels of all networks, 1 as published.
+        epochs: Passes over the images that the network of maps learns for.
+        detector_epochs: Passes that the detector learns for afterwards; 0 for none: then images are
+            scored by the mean of their map.
+        lr: Learning rate; over the last half of each of the two trainings it falls to 0.
+        momenta: Adam's two.
+        reconstruction: Weight of the reconstruction loss; that of the maps is 1.
+        adversarial: Weight of the adversarial loss.
+        features: Weight of the detector's loss of features.
+        ema: Decay of an average of the generators' weights, which then is what is used; None for
+            none.
+        clip: Largest norm of gradients, of each network; None for any.
+        alpha: Weight of the distance of features in the detector's score.
+        beta: Weight of the distance of pixels.
+    """
+
+    area: tuple[float, float] = setting(_numbers(2, 0, 1, rising=True))
+    aspect: tuple[float, float] = setting(_numbers(2, 1e-3, 1e3, rising=True))
+    rotation: tuple[float, float] = setting(_numbers(2, -360, 360, rising=True))
+    jitter: tuple[float, float, float, float] = setting(_numbers(4, 0, 1e5, rising=False))
+    hard: float = setting(number(0, 1))
+    width: float = setting(number(0.01, 2))
+    epochs: int = setting(integer(1, 1 << 20))
+    detector_epochs: int = setting(integer(0, 1 << 20))
+    lr: float = setting(number(0, 1e3))
+    momenta: tuple[float, float] = setting(_numbers(2, 0, 1, rising=False))
+    reconstruction: float = setting(number(0, 1e6))
+    adversarial: float = setting(number(0, 1e6))
+    features: float = setting(number(0, 1e6))
+    ema: float | None = setting(optional(number(0, 1)))
+    clip: float | None = setting(optional(number(0, 1e9)))
+    alpha: float = setting(number(0, 1e6))
+    beta: float = setting(number(0, 1e6))
+
+    def __post_init__(self) -> None:
+        if self.size < SMALLEST or self.size & (self.size - 1):
+            msg = f"`size` must be a power of two from {SMALLEST} on, got {self.size}"
+            raise RecipeError(msg)
+        if self.batch < 2:
+            msg = f"`batch` must be at least 2, half of it normal images, got {self.batch}"
+            raise RecipeError(msg)
+        if self.precision == "16-mixed":
+            msg = "`precision` must be 32-true or bf16-mixed for two optimisers, got 16-mixed"
+            raise RecipeError(msg)
+
+    @property
+    def idle_parameters(self) -> bool:
+        """Each of the networks learns by itself."""
+        return True
+
+    def plan(self, images: int) -> Plan:
+        """Both trainings, in full batches."""
+        steps = -(-images // self.batch)
+        return Plan((self.epochs + self.detector_epochs) * steps, steps, whole_passes=False)
