@@ -9,11 +9,6 @@
 namespace ssad::SSAD_LEVEL {
 namespace {
 
-template <class T>
-const T* elements(const void* memory, int64_t at) {
-  return static_cast<const T*>(memory) + at;
-}
-
 // Bits stay or vanish, whatever they mean. kStep elements in a row share a mask.
 template <class U, int kStep>
 void mask_row(const U* __restrict__ from, const uint8_t* __restrict__ mask, int64_t count,
@@ -30,7 +25,7 @@ template <class U>
 void mask_part(void* context, int64_t /*worker*/, int64_t i) {
   const auto& problem = *static_cast<const MaskImagesProblem*>(context);
   const int64_t pixels = problem.pixels, size = problem.c * pixels;
-  const U* from = elements<U>(problem.images, i / problem.parts * size);
+  const U* from = static_cast<const U*>(problem.images) + i / problem.parts * size;
   const uint8_t* mask = problem.masks + i * pixels;
   U* to = static_cast<U*>(problem.out) + i * size;
   if (problem.is_interleaved) {
