@@ -23,7 +23,7 @@ SANITIZERS = ("memcheck", "racecheck", "synccheck")
 # A launch or more of each kind of kernel; under a sanitizer each takes a hundred times its time.
 CHOSEN = (
     "test_kernel_equals_reference and cuda and (poisson_solve or poisson_blend_ or cut_paste_ or "
-    "median_filter or nsa_regions or upsample)"
+    "median_filter or nsa_regions or upsample or cell_masks or refine_cells)"
 )
 HEADER = ("op", "shape", "ours, µs", "peer", "peer, µs", "speed-up", "largest difference")
 

@@ -192,6 +192,30 @@ def test_golden_masks():
     }
 
 
+_LEVELS = """
+import torch
+from ssad_kernels import cell_masks, composite, make_keys, mask_images, refine_cells
+from ssad_kernels.testing import make_images
+
+keys, images = make_keys(1, 2, torch.arange(9)), make_images(9, 3, 61, 83, dtype=torch.float16)
+found = []
+for kind, parts in (("split", 3), ("bernoulli", 3), ("checkerboard", 2)):
+    masks = cell_masks(keys, (61, 83), torch.arange(1, 10), parts=parts, kind=kind)
+    masked = mask_images(images, masks)
+    found += [masks, masked, *refine_cells(images[:, :1], masks, 5, threshold=0.5)]
+    if kind != "bernoulli":
+        found.append(composite(masked + images[:, None], masks, images))
+torch.save(found, PATH)
+"""
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("level", ["avx2", "avx512"])
+def test_any_instruction_set(level, at_level):
+    for got, want in zip(at_level(_LEVELS, level), at_level(_LEVELS, "baseline"), strict=True):
+        assert torch.equal(got, want)
+
+
 # Images behind masks
 
 

@@ -177,7 +177,7 @@ def test_refine_cells(change: dict[str, Any], error: type[Exception], message: s
         refine_cells(**given)
 
 
-SIDES = "`cells` must be a whole number >= 1, or a sequence of them"
+SIDES = "`cells` must be a whole number in 1...16777215, or a sequence of them"
 KINDS = "split, bernoulli, checkerboard"
 
 

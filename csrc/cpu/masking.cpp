@@ -9,11 +9,6 @@
 namespace ssad::SSAD_LEVEL {
 namespace {
 
-template <class T>
-const T* elements(const void* memory, int64_t at) {
-  return static_cast<const T*>(memory) + at;
-}
-
 // Bits stay or vanish, whatever they mean. kStep elements in a row share a mask.
 template <class U, int kStep>
 void mask_row(const U* __restrict__ from, const uint8_t* __restrict__ mask, int64_t count,
@@ -30,7 +25,7 @@ template <class U>
 void mask_part(void* context, int64_t /*worker*/, int64_t i) {
   const auto& problem = *static_cast<const MaskImagesProblem*>(context);
   const int64_t pixels = problem.pixels, size = problem.c * pixels;
-  const U* from = elements<U>(problem.images, i / problem.parts * size);
+  const U* from = static_cast<const U*>(problem.images) + i / problem.parts * size;
   const uint8_t* mask = problem.masks + i * pixels;
   U* to = static_cast<U*>(problem.out) + i * size;
   if (problem.is_interleaved) {
@@ -58,12 +53,13 @@ struct Rows {
   Stored* to;
 };
 
-// Where no pixel is hidden twice, bits are picked.
+// Where no pixel is hidden twice, bits are picked; the image is not read where all are hidden once.
 template <class Stored>
-void pick(const Rows<Stored>& rows, int64_t count) {
+void pick(const Rows<Stored>& rows, bool all_hidden, int64_t count) {
   Stored* __restrict__ to = rows.to;
-  for (int64_t x = 0; x < count; ++x) to[x] = rows.image[x];
-  for (int64_t part = 0; part < rows.parts; ++part) {
+  const Stored* __restrict__ base = all_hidden ? rows.from : rows.image;
+  for (int64_t x = 0; x < count; ++x) to[x] = base[x];
+  for (int64_t part = all_hidden ? 1 : 0; part < rows.parts; ++part) {
     const Stored* __restrict__ from = rows.from + part * rows.stride;
     const uint8_t* __restrict__ mask = rows.masks + part * rows.pixels;
     for (int64_t x = 0; x < count; ++x) {
@@ -107,12 +103,15 @@ void composite_image(void* context, int64_t /*worker*/, int64_t i) {
       const uint8_t* mask = masks + part * pixels + begin;
       for (int64_t x = 0; x < count; ++x) hidden[x] += mask[x] == 0;
     }
-    uint8_t any = 0;  // has a bit above the lowest if one of them has
-    for (int64_t x = 0; x < count; ++x) any |= hidden[x];
+    uint8_t any = 0, all = 1;  // `any` has a bit above the lowest if one of them has
+    for (int64_t x = 0; x < count; ++x) {
+      any |= hidden[x];
+      all &= hidden[x];
+    }
     for (int64_t at = begin; at < size; at += pixels) {
       const Rows<Stored> rows = {outputs + at, masks + begin, size,    pixels,
                                  parts,        image + at,    out + at};
-      any > 1 ? average<P>(rows, hidden, count) : pick(rows, count);
+      any > 1 ? average<P>(rows, hidden, count) : pick(rows, all == 1, count);
     }
   }
 }

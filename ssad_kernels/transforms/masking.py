@@ -80,8 +80,8 @@ class CellMasking(KeyedTransform):
         super().__init__("cell_masking", stream)
         op = type(self).__name__
         sides = (cells,) if isinstance(cells, int) else as_numbers(cells)
-        if not sides or not all(side >= 1 and side % 1 == 0 for side in sides):
-            must = "be a whole number >= 1, or a sequence of them"
+        if not sides or not all(1 <= side < 1 << 24 and side % 1 == 0 for side in sides):
+            must = "be a whole number in 1...16777215, or a sequence of them"
             raise ValueError(wording(op, "cells", must, cells))
         check_choice(op, "kind", kind, KINDS)
         self.cells = tuple(int(side) for side in sides)
