@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 from ssad_models.settings import (
     Plan,
-    Recipe,
     RecipeError,
+    ScalableRecipe,
     boolean,
     checked,
     integer,
@@ -24,6 +26,7 @@ from ssad_models.settings import (
 PROXIES = (
     "3way", "cutpaste", "cutpaste-scar", "union", "rotation", "cutout", "scar", "confetti",
 )  # fmt: skip
+R = TypeVar("R", bound="CutPasteRecipe")
 BACKBONES = ("lite0", "resnet18", "resnet50", *(f"efficientnet_b{i}" for i in range(8)))
 
 
@@ -59,7 +62,7 @@ def _weights(value: Any) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutPasteRecipe(Recipe):
+class CutPasteRecipe(ScalableRecipe):
     """Settings of one training run. `load_recipe` makes them; the files say where values are from.
 
     Attributes:
@@ -113,7 +116,7 @@ class CutPasteRecipe(Recipe):
     @property
     def title(self) -> str:
         """Task and backbone."""
-        return f"{self.method} {self.proxy}, {self.backbone}"
+        return f"{self.method} {self.proxy}, {self.backbone}{self.width_title}"
 
     @property
     def idle_parameters(self) -> bool:
@@ -128,3 +131,16 @@ class CutPasteRecipe(Recipe):
     def plan(self, images: int) -> Plan:
         """As the stages say, whatever the number of images."""
         return Plan(self.steps, self.steps_per_epoch, whole_passes=False)
+
+    def for_steps(self: R, steps: int, images: int) -> R:
+        """So many, each stage with its share and at least one; ten checkpoints or more."""
+        shares = [steps * end // self.steps for end in accumulate(s.steps for s in self.stages)]
+        stages: list[Stage] = []
+        done = 0
+        for stage, share in zip(self.stages, shares, strict=True):
+            later = len(self.stages) - len(stages) - 1
+            end = max(done + 1, min(share, steps - later))
+            stages.append(dataclasses.replace(stage, steps=end - done))
+            done = end
+        per_epoch = min(self.steps_per_epoch, -(-steps // 10))
+        return dataclasses.replace(self, stages=tuple(stages), steps_per_epoch=per_epoch)
