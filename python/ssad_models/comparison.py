@@ -118,6 +118,6 @@ def paired_bootstrap(
     samples = samples[samples.isfinite()]
     # A group drawn twice is paired with itself, where detection is easier, so the samples lie to
     # one side of the estimate. Only their spread is wanted.
-    samples += mean - samples.mean()
+    samples = (samples + mean - samples.mean()).clamp(-1, 1)
     low, high = samples.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Difference(mean, low, high)
