@@ -17,7 +17,8 @@ import torchvision
 from torch import nn
 
 from ssad_models.patch_networks import PatchResNet
-from ssad_models.resnets import resnet18, scaled
+from ssad_models.resnets import resnet18
+from ssad_models.widths import scaled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -7,10 +7,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-
-def scaled(channels: int, width: float) -> int:
-    """The multiple of 8 that is nearest to `width` times a number of channels; at least 8."""
-    return max(8, 8 * int(width * channels / 8 + 0.5))
+from ssad_models.widths import scaled
 
 
 def resnet18(width: float = 1.0) -> ResNet | Trunk:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -166,6 +167,15 @@ def checked(cls: type[T], values: Mapping[Any, Any], where: str) -> T:
         raise RecipeError(msg) from None
 
 
+def shared_out(total: int, shares: Sequence[int]) -> list[int]:
+    """A whole number in parts that are as their shares, rounded; at least 1 each."""
+    parts: list[int] = []
+    for place, share in enumerate(accumulate(shares), start=1):
+        end = min(total * share // sum(shares), total - len(shares) + place)
+        parts.append(max(1, end - sum(parts)))
+    return parts
+
+
 class Plan(NamedTuple):
     """How long a training is.
 
@@ -227,15 +237,20 @@ class Recipe:
     def for_steps(self: R, steps: int, images: int) -> R:
         """The same settings with another length of the training, its schedules stretched to it.
 
-        This is for recipes that count `epochs`, of which it takes so many that there are enough
-        steps. Others have their own; `plan` of the result tells how many steps there are.
+        This is for recipes that count passes over the images, in `epochs` and in other settings
+        whose names end so: all change alike. Others have their own; `plan` of the result tells how
+        many steps there are.
 
         Args:
             steps: At least 1.
             images: Number of images to train on.
         """
-        epochs = -(-steps // self.plan(images).steps_per_epoch)
-        return dataclasses.replace(self, epochs=epochs)  # type: ignore[call-arg]  # see above
+        names = [f.name for f in dataclasses.fields(self) if f.name.endswith("epochs")]
+        counts = {name: getattr(self, name) for name in names if getattr(self, name)}
+        wanted = -(-steps // self.plan(images).steps_per_epoch)
+        parts = shared_out(wanted, list(counts.values()))
+        changed: dict[str, Any] = dict(zip(counts, parts, strict=True))
+        return dataclasses.replace(self, **changed)
 
     def for_category(self: R, category: str) -> R:
         """The settings of one category: its own replace the general ones.
@@ -257,7 +272,7 @@ class ScalableRecipe(Recipe):
     """Of methods whose networks, trained from scratch, can be narrower or wider than published.
 
     Attributes:
-        network_width: What channels are multiplied by, see `ssad_models.resnets.scaled`; 1 is as
+        network_width: What channels are multiplied by, see `ssad_models.widths.scaled`; 1 is as
             published.
     """
 

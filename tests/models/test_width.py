@@ -20,8 +20,9 @@ from ssad_models.model_file import Meta, Model, load, save
 from ssad_models.nsa.network import resnet18_body
 from ssad_models.nsa.wide_resnet import wide_resnet_body
 from ssad_models.recipe import BUILT_IN, RecipeError, load_recipe
-from ssad_models.resnets import Trunk, resnet18, scaled
-from ssad_models.settings import Recipe
+from ssad_models.resnets import Trunk, resnet18
+from ssad_models.settings import Recipe, shared_out
+from ssad_models.widths import scaled
 
 # Small enough to train nothing in no time; the backbones are random.
 OF_SCRATCH = ["cutpaste", "cutpaste-patch", "cutpaste-patch-builtin", "nsa-builtin", "fpi-wrn"]
@@ -32,7 +33,7 @@ def of_brick(name: str, *overrides: str) -> Recipe:
 
 
 def test_channels_are_multiples_of_eight() -> None:
-    assert [scaled(c, 0.25) for c in (16, 32, 64, 80, 512)] == [8, 8, 16, 24, 128]
+    assert [scaled(c, 0.25) for c in (16, 32, 64, 88, 512)] == [8, 8, 16, 24, 128]
     assert [scaled(64, w) for w in (0.001, 0.3, 1, 1.05, 2)] == [8, 16, 64, 64, 128]
 
 
@@ -129,6 +130,12 @@ def test_lengths(name: str, steps: int) -> None:
     assert steps <= plan.steps < steps + passes
     assert plan.steps_per_epoch <= plan.steps
     assert recipe.for_steps(steps, 40) == recipe
+
+
+def test_parts_add_up() -> None:
+    assert shared_out(20, [60, 30]) == [13, 7]
+    assert shared_out(4, [1, 1000, 1]) == [1, 2, 1]
+    assert shared_out(1, [5, 5]) == [1, 1]
 
 
 def test_stages_keep_their_shares() -> None:

@@ -74,8 +74,8 @@ def compare(
     from ssad_models.recipe import METHODS
 
     names = list(METHODS) if methods is None else [name.strip() for name in methods.split(",")]
-    overrides = [*(settings or ()), *([] if width is None else [f"network_width={width}"])]
-    recipes = recipes_of(names, overrides, builtin="builtin" in (data, layout))
+    builtin = "builtin" in (data, layout)
+    recipes = recipes_of(names, settings or (), width=width, builtin=builtin)
     sources = find_sources(data, layout, category, folder)
     budget = Budget(minutes=minutes) if minutes else Budget(steps or 200)
     comparison = Comparison(recipes, sources, numbers, budget, out, workers, place)

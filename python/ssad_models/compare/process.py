@@ -17,6 +17,7 @@ from ssad_models.compare.job import LOG, Job, do
 # The server has imported what takes long, so that processes start at once; it computes nothing.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["ssad_models.compare.job"])
+_GRACE = 5.0  # seconds
 
 
 def do_apart(job: Job) -> str:
@@ -30,7 +31,8 @@ def do_apart(job: Job) -> str:
     process.start()
     try:
         process.join()
-    finally:  # after Ctrl-C, too; files are replaced whole, so nothing is lost that was saved
+    finally:  # Ctrl-C reaches both; files are replaced whole, so nothing is lost that was saved
+        process.join(_GRACE)
         process.kill()
         process.join()
     if process.exitcode == 0:

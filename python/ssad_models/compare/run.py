@@ -66,13 +66,18 @@ class Comparison:
 
 
 def recipes_of(
-    methods: Sequence[str], overrides: Sequence[str] = (), *, builtin: bool = False
+    methods: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    width: float | None = None,
+    builtin: bool = False,
 ) -> dict[str, Recipe]:
     """Load recipes by the names that tables are to have: without folders and endings.
 
     Args:
         methods: Names of recipes, or YAML files.
         overrides: Settings for all of them, see `load_recipe`.
+        width: Of all networks, in parts of the published one; None for what the recipes say.
         builtin: Take the recipe NAME-builtin where there is one.
 
     Raises:
@@ -87,7 +92,13 @@ def recipes_of(
             msg = f"methods must have different names, got {name!r} again; rename a file"
             raise RecipeError(msg)
         try:
-            recipes[name] = load_recipe(taken, overrides)
+            recipe = load_recipe(taken, overrides)
+            if width is not None:
+                # What is called just `width` is another thing where there are patches.
+                keys = ("network_width", "width")
+                key = next((key for key in keys if hasattr(recipe, key)), keys[0])
+                recipe = load_recipe(taken, [*overrides, f"{key}={width}"])
+            recipes[name] = recipe
         except RecipeError as error:
             msg = str(error) if str(error).startswith(("a recipe", taken)) else f"{method}: {error}"
             raise RecipeError(msg) from None

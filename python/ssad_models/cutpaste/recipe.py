@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, TypeVar
 
 from ssad_models.settings import (
@@ -21,6 +20,7 @@ from ssad_models.settings import (
     one_of,
     optional,
     setting,
+    shared_out,
 )
 
 PROXIES = (
@@ -134,13 +134,8 @@ class CutPasteRecipe(ScalableRecipe):
 
     def for_steps(self: R, steps: int, images: int) -> R:
         """So many, each stage with its share and at least one; ten checkpoints or more."""
-        shares = [steps * end // self.steps for end in accumulate(s.steps for s in self.stages)]
-        stages: list[Stage] = []
-        done = 0
-        for stage, share in zip(self.stages, shares, strict=True):
-            later = len(self.stages) - len(stages) - 1
-            end = max(done + 1, min(share, steps - later))
-            stages.append(dataclasses.replace(stage, steps=end - done))
-            done = end
+        parts = shared_out(steps, [stage.steps for stage in self.stages])
+        pairs = zip(self.stages, parts, strict=True)
+        stages = tuple(dataclasses.replace(stage, steps=part) for stage, part in pairs)
         per_epoch = min(self.steps_per_epoch, -(-steps // 10))
-        return dataclasses.replace(self, stages=tuple(stages), steps_per_epoch=per_epoch)
+        return dataclasses.replace(self, stages=stages, steps_per_epoch=per_epoch)

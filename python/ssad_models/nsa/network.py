@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ssad_models.backbones import IMAGENET_MEAN, IMAGENET_STD
-from ssad_models.resnets import resnet18, scaled
+from ssad_models.resnets import resnet18
+from ssad_models.widths import scaled
 
 STRIDE = 32
 """The side of an input is a multiple of this."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ssad_models.resnets import scaled
+from ssad_models.widths import scaled
 
 ENCODERS = {16: (64, 128, 256, 256, 256), 19: (64, 128, 256, 256, 256, 256)}
 """Widths of the encoder's levels by depth: for the brain and chest X-rays, and for the abdomen."""
