@@ -171,7 +171,7 @@ def _descendants(process: int) -> list[int]:
 
 
 def test_killed_in_the_middle(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
-    command = arguments(data, tmp_path / "out")
+    command = arguments(data, tmp_path / "out", "cutpaste-builtin")
     with subprocess.Popen(
         [sys.executable, "-m", "ssad_models.cli", *command],
         stdout=subprocess.DEVNULL,
@@ -195,7 +195,7 @@ def test_killed_in_the_middle(finished: tuple[Path, str], data: Path, tmp_path: 
         [{name: row[name] for name in ("method", *METRICS)} for row in results(out)["rows"]]
         for out in (finished[0], tmp_path / "out")
     )
-    assert again == first
+    assert again == first[:1]
 
 
 @dataclass(frozen=True)
