@@ -121,6 +121,7 @@ def test_a_method_that_fails_leaves_the_others_standing(finished: tuple[Path, st
     assert failure["why"] == why
     assert f"failed: broken, bottle, seed 0: {why}" in printed
     assert "broken could not be trained." in printed
+    assert printed.count("bottle: no threshold, since 12 normal images are too few") == 2
     assert "Traceback" in Path(failure["log"]).read_text(encoding="utf-8")
 
 
@@ -149,6 +150,7 @@ def test_what_is_done_is_not_done_again(
 
     def failing(job: Job) -> str:
         tried.append(job.name)
+        job.log.write_text("still broken", encoding="utf-8")
         return "still broken"
 
     monkeypatch.setattr(run, "do_apart", failing)
@@ -172,15 +174,19 @@ def _descendants(process: int) -> list[int]:
 
 def test_killed_in_the_middle(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
     command = arguments(data, tmp_path / "out", "cutpaste-builtin")
-    with subprocess.Popen(
-        [sys.executable, "-m", "ssad_models.cli", *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    printed = tmp_path / "printed.txt"
+    with (
+        printed.open("wb") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "ssad_models.cli", *command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
         model = tmp_path / "out/runs/cutpaste-builtin/bottle/seed0/model.pt"
         deadline = time.monotonic() + 120
         while not model.exists():
-            assert process.poll() is None
+            assert process.poll() is None, printed.read_text(encoding="utf-8")
             assert time.monotonic() < deadline
             time.sleep(0.02)
         others = _descendants(process.pid)

@@ -90,6 +90,11 @@ class Job:
         """The file with the number of steps, which all seeds share."""
         return self.folder.parent / PLAN
 
+    @property
+    def log(self) -> Path:
+        """The file with what the process of the training said to stderr."""
+        return self.folder / LOG
+
     @cached_property
     def asked(self) -> dict[str, Any]:
         """What the number of steps belongs to."""

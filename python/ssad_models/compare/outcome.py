@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ssad_models.compare.job import LOG, Job
+from ssad_models.compare.job import Job
 from ssad_models.comparison import Difference, GroupWins, group_wins, paired_bootstrap
 from ssad_models.report import Run
 from ssad_models.runs import from_dict
@@ -111,8 +111,8 @@ class Outcomes:
             if name not in names:
                 names.append(name)
         if result is None:
-            log = str(job.folder / LOG)
-            self.failures.append(Failure(job.name, job.source.name, job.seed, why, log))
+            failure = Failure(job.name, job.source.name, job.seed, why, str(job.log))
+            self.failures.append(failure)
         else:
             done = _Done(from_dict(result["run"], job.folder), result)
             self._done.setdefault((job.name, job.source.name), []).append(done)

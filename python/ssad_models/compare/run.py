@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ssad_models.compare.job import Budget, Job, check, result_of
 from ssad_models.compare.outcome import Outcomes
-from ssad_models.compare.process import do_apart
+from ssad_models.compare.process import do_apart, said
 from ssad_models.compare.publish import publish
 from ssad_models.data.images import DataError
 from ssad_models.data.split import Source
@@ -139,8 +139,9 @@ def compare(comparison: Comparison, console: Console) -> Outcomes:
             console.rule(f"{what}, seed {job.seed}", align="left")
             why = do_apart(job)
             result = result_of(job)
-        if result is None:
-            console.print(f"failed: {why}", style="red", markup=False, highlight=False)
+            text = f"failed: {why}" if result is None else "\n".join(said(job))
+            if text:
+                console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
         outcomes.add(job, result, why)
     publish(outcomes, comparison.recipes, comparison.budget, comparison.out, console)
     return outcomes
