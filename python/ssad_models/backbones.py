@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from ssad_models.patch_networks import PatchResNet
+from ssad_models.resnets import resnet18
 from ssad_models.widths import scaled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -243,36 +244,6 @@ def load_lite0_weights(layers: nn.Sequential) -> None:
     )
 
 
-def resnet18_stages(channels: int = 3, width: float = 1.0) -> nn.Sequential:
-    """ResNet-18 without pooling and classifier, random weights.
-
-    Args:
-        channels: Of the images.
-        width: Factor of all inner channels.
-
-    Returns:
-        (N, channels, H, W) -> (N, 512 width, H / 32, W / 32): stem and four stages, initialised as
-        torchvision does.
-    """
-    inputs = scaled(64, width)
-    stem = nn.Conv2d(channels, inputs, 7, 2, padding=3, bias=False)
-    layers = [stem, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)]
-    for stride, full in ((1, 64), (2, 128), (2, 256), (2, 512)):
-        outputs = scaled(full, width)
-        shortcut = None
-        if stride != 1:
-            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            shortcut = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-        first = BasicBlock(inputs, outputs, stride, shortcut)
-        layers.append(nn.Sequential(first, BasicBlock(outputs, outputs)))
-        inputs = outputs
-    stages = nn.Sequential(*layers)
-    for layer in stages.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return stages
-
-
 class Torchvision(Backbone):
     """Feature maps of the last level of a network of torchvision.
 
@@ -284,14 +255,19 @@ class Torchvision(Backbone):
             for images of 32 or 64 pixels: a stem of 3 x 3 pixels that keeps their size.
         weights: File with a state dict of torchvision's network of that name; None for random
             weights.
+        width: See `resnet18`, which alone has other widths than 1.
 
     Raises:
         ValueError: If the file cannot be read or does not fit; the message names it.
     """
 
-    def __init__(self, name: str, weights: Path | None = None) -> None:
+    def __init__(self, name: str, weights: Path | None = None, width: float = 1.0) -> None:
         plain = name.removesuffix("-small")
-        net = getattr(torchvision.models, plain)(weights=None)
+        net: Any = (
+            resnet18(width)
+            if plain == "resnet18"
+            else getattr(torchvision.models, plain)(weights=None)
+        )
         if name != plain:
             net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -331,17 +307,24 @@ def _load_file(net: nn.Module, name: str, path: Path) -> None:
         raise ValueError(msg) from error
 
 
-def make_backbone(name: str, weights: str | None = None) -> Backbone:
+def make_backbone(name: str, weights: str | None = None, width: float = 1.0) -> Backbone:
     """A backbone by its name in recipes.
 
     Args:
         name: "lite0", "patch-resnetD" with D features, or a name that `Torchvision` takes.
         weights: None for random weights, "package" for lite0's, else the file for `Torchvision`.
+        width: What channels are multiplied by, see `scaled`; not 1 only for resnet18,
+            resnet18-small and patch-resnetD with random weights.
 
     Raises:
-        ValueError: If the weights do not suit the backbone; the message has the remedy.
+        ValueError: If weights or width do not suit the backbone; the message has the remedy.
         ModuleNotFoundError: If lite0's package of weights is missing; the message has the remedy.
     """
+    scales = name.startswith(("resnet18", "patch-resnet"))
+    if width != 1 and not (scales and weights is None):
+        what = f"{name} with given weights" if scales else name
+        msg = f"`network_width` of {what} must be 1, got {width:g}"
+        raise ValueError(msg)
     if name == "lite0":
         if weights not in (None, "package"):
             msg = f"`weights` of lite0 must be package or null, got {weights!r}"
@@ -351,8 +334,8 @@ def make_backbone(name: str, weights: str | None = None) -> Backbone:
         if weights is not None:
             msg = f"`weights` of {name} must be null, got {weights!r}"
             raise ValueError(msg)
-        return Patches(int(name.removeprefix("patch-resnet")))
+        return Patches(scaled(int(name.removeprefix("patch-resnet")), width))
     if weights == "package":
         msg = f"`weights` of {name} must be a file or null, got 'package', which only lite0 has"
         raise ValueError(msg)
-    return Torchvision(name, None if weights is None else Path(weights))
+    return Torchvision(name, None if weights is None else Path(weights), width)

@@ -56,10 +56,10 @@ def rates(device: str, workers: Sequence[int] = (0, 1, 2), seconds: float = 0.3)
             run = functools.partial(task, images[:count], keys[:count])
             for backend in _backends(device):
                 with use_backend(backend):
-                    rate = count * _calls_per_second(run, device, seconds)
+                    rate = count * calls_per_second(run, device, seconds)
                 yield Rate(f"{what}, {count} at a time", backend, rate)
     density = functools.partial(gaussian_score, features, fit)
-    rate = BATCH * _calls_per_second(density, device, seconds)
+    rate = BATCH * calls_per_second(density, device, seconds)
     yield Rate(f"density of {FEATURES} features, {BATCH} at a time", "torch", rate)
     if device == "cpu":
         for number in workers:
@@ -77,7 +77,15 @@ def _backends(device: str) -> Iterator[str]:
         yield backend
 
 
-def _calls_per_second(run: Callable[[], object], device: str, seconds: float) -> float:
+def calls_per_second(run: Callable[[], object], device: str, seconds: float) -> float:
+    """How often something can be run: median of a few trials, after two runs to warm up.
+
+    Args:
+        run: What is timed.
+        device: "cuda" waits for the GPU at the end of a trial.
+        seconds: Time per trial, of which there are 5, fewer where one takes longer.
+    """
+
     def trial(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls):

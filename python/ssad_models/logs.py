@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities import rank_zero_only
@@ -14,6 +15,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssad_models.atomic import replacing
 
 COLUMNS = ("step", "train/loss", "train/accuracy", "train/lr")
+
+
+def peak_memory(device: str) -> dict[str, int]:
+    """What this process has held at most so far, in MiB, by where.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    # Not `getrusage`: what it gives begins with what the parent held when it started the process.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (held,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    found = {"cpu": int(held.split()[1]) >> 10}
+    if device == "cuda":
+        found["cuda"] = torch.cuda.max_memory_allocated() >> 20
+    return found
 
 
 class MetricsFile(Logger):

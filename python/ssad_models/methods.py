@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
+import yaml
 from torch import nn
 
 from ssad_models.anoseg.method import AnosegMethod
@@ -88,3 +89,17 @@ METHODS: dict[str, Method[Any]] = {
     "pii": NsaMethod(),
     "ssm": SsmMethod(),
 }
+
+
+def summary(name: str) -> str:
+    """What a method is and what it is weak at, from `summary.yaml` beside its paper.
+
+    Args:
+        name: A key of `METHODS`.
+
+    Returns:
+        A paragraph; nothing if there is none about it.
+    """
+    path = METHODS[name].paper.with_name("summary.yaml")
+    texts = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(texts.get(name, "")).strip()

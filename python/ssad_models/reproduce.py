@@ -19,15 +19,15 @@ from rich.text import Text
 from ssad_models.atomic import replacing
 from ssad_models.data.images import DataError
 from ssad_models.data.split import Source, Split
-from ssad_models.evaluate import METRICS, Evaluation
+from ssad_models.evaluate import METRICS
 from ssad_models.methods import METHODS
 from ssad_models.model_file import load
 from ssad_models.names import printable
 from ssad_models.papers import SPREADS, Beside, Figure, Paper
-from ssad_models.report import Run, Table, read_curves
-from ssad_models.run_files import CURVES
+from ssad_models.report import Run, Table
 from ssad_models.runs import (
     evaluate_model,
+    from_dict,
     load_test,
     progress_bar,
     run_folder,
@@ -155,8 +155,7 @@ def _read(path: Path, tested_on: str) -> Run | None:
     values = json.loads(path.read_text(encoding="utf-8"))
     if values.pop("tested_on", None) != tested_on:
         return None
-    evaluation = Evaluation.from_dict(values.pop("evaluation"))
-    return Run(**values, evaluation=evaluation, curves=read_curves(path.parent / CURVES))
+    return from_dict(values, path.parent)
 
 
 def compare(runs: Sequence[Run], recipe: Recipe) -> list[Table]:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ssad_models.atomic import replacing
 from ssad_models.data.images import DataError
 from ssad_models.data.split import Source, Split
 from ssad_models.ensemble import ensemble_score
-from ssad_models.evaluate import evaluate
+from ssad_models.evaluate import Evaluation, evaluate
 from ssad_models.model_file import Model, Prediction, load, load_meta, versions
 from ssad_models.names import printable, safe_file_name
 from ssad_models.recipe import recipe_of
@@ -95,10 +95,11 @@ def evaluate_model(model: Model, test: Split, folder: Path, category: str) -> Ru
         folder: The run's folder, for the training curves in its metrics.csv, if there is one.
         category: What the test images are of.
     """
-    return _run(model, test, folder, category, model.predict(test.images))
+    return make_run(model, test, folder, category, model.predict(test.images))
 
 
-def _run(model: Model, test: Split, folder: Path, category: str, prediction: Prediction) -> Run:
+def make_run(model: Model, test: Split, folder: Path, category: str, prediction: Prediction) -> Run:
+    """What `evaluate_model` returns, of a prediction that is there already."""
     threshold = None if model.calibration is None else model.calibration.threshold
     curves, method = folder / CURVES, recipe_of(model.recipe).title
     if model.meta.category != category:
@@ -161,7 +162,7 @@ def evaluate_models(
             if shape not in tests:
                 tests[shape] = load_test(source, *shape, progress)
             prediction = model.predict(tests[shape].images)
-            runs.append(_run(model, tests[shape], file.parent, source.name, prediction))
+            runs.append(make_run(model, tests[shape], file.parent, source.name, prediction))
             predictions.append(prediction._replace(map=None))
         if ensemble and len(own) > 1:
             evaluation = evaluate(next(iter(tests.values())), ensemble_score(predictions))
@@ -228,6 +229,12 @@ def _rows_of(runs: Sequence[Run]) -> str:
 
 def _picture_bytes(run: Run) -> int:
     return sum(len(p.image) + len(p.mask or "") + len(p.heat or "") for p in run.pictures)
+
+
+def from_dict(values: Mapping[str, Any], folder: Path) -> Run:
+    """A run that `to_dict` gave, also after a trip through JSON, with the curves in its folder."""
+    evaluation = Evaluation.from_dict(values["evaluation"])
+    return Run(**{**values, "evaluation": evaluation}, curves=read_curves(folder / CURVES))
 
 
 def to_dict(run: Run) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -20,9 +21,13 @@ class RecipeError(ValueError):
 Check = Callable[[Any], Any]
 
 
-def setting(check: Check) -> Any:
-    """A field of a recipe, with the check of its values."""
-    return dataclasses.field(metadata={"check": check})
+def setting(check: Check, default: Any = dataclasses.MISSING) -> Any:
+    """A field of a recipe, with the check of its values.
+
+    A default is for what was added later: it must mean what was done before, so that recipes and
+    models of earlier can be read.
+    """
+    return dataclasses.field(default=default, metadata={"check": check})
 
 
 def one_of(*choices: Any) -> Check:
@@ -130,27 +135,29 @@ def checked(cls: type[T], values: Mapping[Any, Any], where: str) -> T:
 
     Args:
         cls: Its fields are made by `setting`.
-        values: One for each field.
+        values: One for each field that has no default.
         where: What the values are from, for errors.
 
     Raises:
         RecipeError: If a key is unknown or missing, or a value has a wrong type or range.
     """
-    checks = {f.name: f.metadata["check"] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    checks = {f.name: f.metadata["check"] for f in fields}
     for key in values:
         if key not in checks:
             hint = did_you_mean(str(key), checks) or f"; there are {', '.join(checks)}"
             msg = f"{where}: `{key}` is not a setting{hint}"
             raise RecipeError(msg)
-    missing = [key for key in checks if key not in values]
+    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    missing = [key for key in required if key not in values]
     if missing:
         msg = f"{where}: `{missing[0]}` is missing; set it, or name a `base` that has it"
         raise RecipeError(msg)
     key = ""
     try:
         result = {}
-        for key, check in checks.items():
-            result[key] = check(values[key])
+        for key, value in values.items():
+            result[key] = checks[key](value)
         return cls(**result)
     except RecipeError as error:
         msg = f"{where}: {error}"
@@ -158,6 +165,15 @@ def checked(cls: type[T], values: Mapping[Any, Any], where: str) -> T:
     except (ValueError, TypeError) as error:
         msg = f"{where}: `{key}` must be {error}, got {values[key]!r}"
         raise RecipeError(msg) from None
+
+
+def shared_out(total: int, shares: Sequence[int]) -> list[int]:
+    """A whole number in parts that are as their shares, rounded; at least 1 each."""
+    parts: list[int] = []
+    for place, share in enumerate(accumulate(shares), start=1):
+        end = min(total * share // sum(shares), total - len(shares) + place)
+        parts.append(max(1, end - sum(parts)))
+    return parts
 
 
 class Plan(NamedTuple):
@@ -218,6 +234,24 @@ class Recipe:
         """How long to train on a number of images."""
         raise NotImplementedError
 
+    def for_steps(self: R, steps: int, images: int) -> R:
+        """The same settings with another length of the training, its schedules stretched to it.
+
+        This is for recipes that count passes over the images, in `epochs` and in other settings
+        whose names end so: all change alike. Others have their own; `plan` of the result tells how
+        many steps there are.
+
+        Args:
+            steps: At least 1.
+            images: Number of images to train on.
+        """
+        names = [f.name for f in dataclasses.fields(self) if f.name.endswith("epochs")]
+        counts = {name: getattr(self, name) for name in names if getattr(self, name)}
+        wanted = -(-steps // self.plan(images).steps_per_epoch)
+        parts = shared_out(wanted, list(counts.values()))
+        changed: dict[str, Any] = dict(zip(counts, parts, strict=True))
+        return dataclasses.replace(self, **changed)
+
     def for_category(self: R, category: str) -> R:
         """The settings of one category: its own replace the general ones.
 
@@ -231,6 +265,23 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, for checkpoints and JSON."""
         return dict(_plain(dataclasses.asdict(self).items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalableRecipe(Recipe):
+    """Of methods whose networks, trained from scratch, can be narrower or wider than published.
+
+    Attributes:
+        network_width: What channels are multiplied by, see `ssad_models.widths.scaled`; 1 is as
+            published.
+    """
+
+    network_width: float = setting(number(0.001, 2.0), default=1.0)
+
+    @property
+    def width_title(self) -> str:
+        """The end of a title: nothing for networks as published."""
+        return "" if self.network_width == 1 else f", width {self.network_width:g}"
 
 
 def _plain(items: Any) -> Iterator[tuple[str, Any]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from ssad_models.atomic import save_tensors
-from ssad_models.data.loader import Synthesize, TrainingLoader
+from ssad_models.data.loader import Synthesize, TrainingLoader, training_loader
+from ssad_models.settings import Recipe
 
 
 class TrainingModule(LightningModule):
@@ -157,12 +159,59 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+def default_workers(device: str, devices: int = 1) -> int:
+    """Loader threads for one device: none for a CPU, which the training fills by itself."""
+    if device == "cpu":
+        return 0
+    return max(1, min(8, (os.cpu_count() or 1) // devices))
+
+
+def loader_of(
+    module: TrainingModule,
+    recipe: Recipe,
+    images: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    seed: int,
+    workers: int,
+    done: int = 0,
+) -> tuple[TrainingLoader, int]:
+    """The batches that a recipe wants for its module, which is told how long an epoch is.
+
+    Args:
+        module: What is to be trained.
+        recipe: By what.
+        images: (N, C, S, S) uint8.
+        rows: (K,) int64, which of them to train on.
+        seed: Of order and augmentation.
+        workers: See `training_loader`.
+        done: Steps that earlier runs have done.
+
+    Returns:
+        The loader, and the number of steps of the whole training.
+    """
+    plan = recipe.plan(len(rows))
+    module.steps_per_epoch = plan.steps_per_epoch
+    loader = training_loader(
+        images,
+        module.synthesize,
+        batch_size=recipe.batch,
+        steps_per_epoch=None if plan.whole_passes else plan.steps_per_epoch,
+        seed=seed,
+        workers=workers,
+        rows=rows,
+        first_epoch=done // plan.steps_per_epoch,
+    )
+    return loader, plan.steps
+
+
 def fit_quietly(
     module: LightningModule,
     loader: DataLoader[Any] | TrainingLoader,
     steps: int,
     device: str,
     advance: Callable[[], None],
+    precision: str = "32-true",
 ) -> None:
     """Train for a number of steps, without logger or checkpoints.
 
@@ -172,11 +221,13 @@ def fit_quietly(
         steps: Number of updates.
         device: "cpu" or "cuda".
         advance: Called after every step, for a progress bar.
+        precision: Lightning's flag.
     """
     with quiet():
         trainer = Trainer(
             accelerator=accelerator(device),
             devices=1,
+            precision=precision,  # type: ignore[arg-type]  # checked by the recipe
             max_steps=steps,
             callbacks=[Advance(advance)],
             logger=False,

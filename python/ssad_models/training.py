@@ -26,9 +26,8 @@ from ssad_models import model_file
 from ssad_models.atomic import replacing
 from ssad_models.calibration import calibrate, images_needed
 from ssad_models.data.cache import cache_bytes
-from ssad_models.data.loader import training_loader
 from ssad_models.data.split import Source, Split
-from ssad_models.logs import MetricsFile, WaitingTime
+from ssad_models.logs import MetricsFile, WaitingTime, peak_memory
 from ssad_models.methods import METHODS
 from ssad_models.run_files import CHECKPOINT, CURVES, MODEL, RUN, TENSORBOARD
 from ssad_models.settings import Recipe
@@ -39,6 +38,8 @@ from ssad_models.trainer import (
     SaveEachEpoch,
     TrainingModule,
     accelerator,
+    default_workers,
+    loader_of,
     quiet,
 )
 
@@ -142,6 +143,7 @@ def train(
         results = {
             "seconds": round(clock.seconds, 1),
             "waiting_for_data": waiting,
+            "peak_memory_mib": peak_memory(where),
             "calibration": None if model.calibration is None else model.calibration.to_dict(),
         }
         _write_json(out / RUN, {"status": "finished", **facts, **results})
@@ -208,21 +210,21 @@ class _Fit:
         Returns:
             Whether this is the process that has to do what comes next.
         """
-        plan = self.recipe.plan(len(rows))
-        module.steps_per_epoch = plan.steps_per_epoch
-        loader = training_loader(
+        workers = self.workers
+        if workers is None:
+            workers = default_workers(self.device, self.devices)
+        loader, steps = loader_of(
+            module,
+            self.recipe,
             images,
-            module.synthesize,
-            batch_size=self.recipe.batch,
-            steps_per_epoch=None if plan.whole_passes else plan.steps_per_epoch,
+            rows,
             seed=self.identity["seed"],
-            workers=self._default_workers() if self.workers is None else self.workers,
-            rows=rows,
-            first_epoch=done // plan.steps_per_epoch,
+            workers=workers,
+            done=done,
         )
-        bar = bars.add_task("Training", total=plan.steps, completed=done)
+        bar = bars.add_task("Training", total=steps, completed=done)
         with quiet():
-            trainer = self._trainer(plan.steps, done, clock, Advance(lambda: bars.advance(bar)))
+            trainer = self._trainer(steps, done, clock, Advance(lambda: bars.advance(bar)))
             trainer.fit(module, loader, ckpt_path=self.out / CHECKPOINT if done else None)
         return trainer.is_global_zero
 
@@ -256,12 +258,6 @@ class _Fit:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-
-    def _default_workers(self) -> int:
-        """Loader threads for one device: none for a CPU, which the training fills by itself."""
-        if self.device == "cpu":
-            return 0
-        return max(1, min(8, (os.cpu_count() or 1) // self.devices))
 
 
 def _images(source: Source, recipe: Recipe, bars: Progress) -> Split:

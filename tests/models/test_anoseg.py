@@ -37,7 +37,7 @@ def settings(*overrides: str) -> AnosegRecipe:
     return found
 
 
-TINY = ("size=64", "width=0.05", "batch=4", "epochs=2", "detector_epochs=2")
+TINY = ("size=64", "network_width=0.05", "batch=4", "epochs=2", "detector_epochs=2")
 
 
 def count(module: torch.nn.Module) -> int:

@@ -38,7 +38,7 @@ from ssad_models.report import Run, gallery
 
 COMMANDS = (
     *("demo", "train", "eval", "predict", "export", "augment"),
-    *("calibrate", "reproduce", "bench"),
+    *("calibrate", "reproduce", "compare", "bench"),
 )
 # A network that learns nothing in no time.
 TINY = [

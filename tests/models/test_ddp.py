@@ -27,7 +27,7 @@ CHILD = Path(__file__).with_name("ddp_child.py")
 NSA = ["size=64", "crop=64", "batch=4", "epochs=3", "held_out=0"]
 # An adversary makes rounding grow from step to step, so there are few, and small ones.
 ANOSEG = [
-    *("size=64", "width=0.05", "batch=8", "epochs=2", "detector_epochs=0", "held_out=0"),
+    *("size=64", "network_width=0.05", "batch=8", "epochs=2", "detector_epochs=0", "held_out=0"),
     *("clip=1.0", "lr=1.0e-5"),
 ]
 

@@ -23,8 +23,9 @@ from ssad_models.commands import app
 from ssad_models.data import builtin
 from ssad_models.data.builtin import CATEGORIES, train_images
 from ssad_models.demo import Settings, run
-from ssad_models.demo.dense import nsa_recipe, patch_recipe, train_and_score
+from ssad_models.demo.dense import train_and_score
 from ssad_models.demo.results import METHODS, NSA, PATCHES, TRANSFER, Data, Results, publish
+from ssad_models.recipe import load_recipe
 
 
 def test_demo_runs_end_to_end(tmp_path: Path) -> None:
@@ -63,7 +64,8 @@ def test_the_full_demo_has_maps(tmp_path: Path) -> None:
     for method in METHODS:
         results.add(method, "brick", torch.rand(len(test)), seed=0)
     steps: list[None] = []
-    for method, recipe in ((NSA, nsa_recipe(1, 16)), (PATCHES, patch_recipe(1))):
+    for method, name in ((NSA, "nsa-builtin"), (PATCHES, "cutpaste-patch-builtin")):
+        recipe = load_recipe(name).for_steps(1, 16)
         steps.clear()
         tiles = data["brick"].train, test.images
         found = train_and_score(recipe, *tiles, 0, "cpu", lambda: steps.append(None))

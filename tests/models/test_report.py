@@ -141,6 +141,11 @@ def test_charts_map_data_into_the_box() -> None:
     low = charts.ladder("hole", [(0, [(4, 0.1), (8, 1.0)])])
     assert [text for _, text in low.y_ticks] == ["0", "25", "50", "75", "100"]
     assert [text for _, text in low.x_ticks] == ["4", "8"]
+    bars = charts.bars("hole", [(0, 0.75), (3, 0.4)])
+    assert [text for _, text in bars.x_ticks] == ["75", "40"]
+    (x, above), (_, below) = (line.path[1:].split("L") for line in bars.lines)
+    chance, height = float(x.split()[1]), [float(end.split()[1]) for end in (above, below)]
+    assert height[0] < chance < height[1]  # upwards is less
     loss = charts.curves("loss", [(0, [(0, 2.0), (65536, 0.5)])])
     assert [text for _, text in loss.x_ticks] == ["0", "20k", "40k", "60k"]
     flat = charts.curves("loss", [(0, [(5, 0.0)])])

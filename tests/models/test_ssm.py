@@ -30,7 +30,7 @@ from ssad_models.ssm.recipe import SsmRecipe
 from ssad_models.ssm.smoothing import smooth
 from ssad_models.training import train
 
-TINY = ("size=64", "width=0.1", "batch=4", "epochs=2", "cells=[4, 8]")
+TINY = ("size=64", "network_width=0.1", "batch=4", "epochs=2", "cells=[4, 8]")
 
 
 def settings(*overrides: str) -> SsmRecipe:

@@ -53,7 +53,7 @@ class AnosegMethod:
 
     def blank(self, recipe: AnosegRecipe) -> AnosegDetector:
         """The architecture of the recipe."""
-        channels, width = recipe.channels, recipe.width
+        channels, width = recipe.channels, recipe.network_width
         network = AnosegNet(channels, width)
         if not recipe.detector_epochs:
             return AnosegDetector(network)

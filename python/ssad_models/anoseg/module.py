@@ -47,7 +47,7 @@ class AnosegModule(TrainingModule):
         super().__init__()
         self.automatic_optimization = False
         self.recipe, self.synthesize = recipe, synthesize
-        channels, width = recipe.channels, recipe.width
+        channels, width = recipe.channels, recipe.network_width
         self.network = AnosegNet(channels, width)
         self.judge = Discriminator(recipe.size, channels, width)
         self.restorer: Restorer | None = None

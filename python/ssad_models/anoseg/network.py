@@ -12,7 +12,7 @@ import math
 import torch
 from torch import nn
 
-from ssad_models.backbones import resnet18_stages
+from ssad_models.resnets import resnet18
 from ssad_models.widths import scaled
 
 SMALLEST = 64
@@ -33,6 +33,15 @@ def coordinates(images: torch.Tensor) -> torch.Tensor:
     columns = torch.linspace(-1, 1, width, device=images.device, dtype=images.dtype)
     planes = (rows[:, None].expand(-1, width), columns.expand(height, -1))
     return torch.stack(planes).expand(n, -1, -1, -1)
+
+
+def encoder(channels: int, width: float = 1.0) -> nn.Sequential:
+    """ResNet-18 without its head: (N, channels, H, W) -> (N, 512 width, H / 32, W / 32)."""
+    net = resnet18(width)
+    net.conv1 = nn.Conv2d(channels, net.conv1.out_channels, 7, 2, padding=3, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    stem = (net.conv1, net.bn1, net.relu, net.maxpool)
+    return nn.Sequential(*stem, net.layer1, net.layer2, net.layer3, net.layer4)
 
 
 def decoder(outputs: int, width: float = 1.0) -> nn.Sequential:
@@ -67,7 +76,7 @@ class AnosegNet(nn.Module):
 
     def __init__(self, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        self.encoder = resnet18_stages(channels + 2, width)
+        self.encoder = encoder(channels + 2, width)
         self.image = decoder(channels, width)
         self.map = decoder(1, width)
         self.to(memory_format=torch.channels_last)
@@ -93,7 +102,7 @@ class Restorer(nn.Module):
 
     def __init__(self, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        self.encoder = resnet18_stages(channels + 1, width)
+        self.encoder = encoder(channels + 1, width)
         self.image = decoder(channels, width)
         self.to(memory_format=torch.channels_last)
 

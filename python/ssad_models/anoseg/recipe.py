@@ -10,8 +10,8 @@ from typing import Any
 from ssad_models.anoseg.network import SMALLEST
 from ssad_models.settings import (
     Plan,
-    Recipe,
     RecipeError,
+    ScalableRecipe,
     integer,
     number,
     optional,
@@ -36,7 +36,7 @@ def _numbers(count: int, low: float, high: float, *, rising: bool) -> Callable[[
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnosegRecipe(Recipe):
+class AnosegRecipe(ScalableRecipe):
     """Settings of one training run. `load_recipe` makes them; the files say where values are from.
 
     Attributes:
@@ -45,7 +45,6 @@ class AnosegRecipe(Recipe):
         rotation: Least and largest angle that a patch is turned by, in degrees.
         jitter: Largest change of brightness, contrast, saturation and hue of what is pasted.
         hard: Probability of each of the three: turning, permuting and recolouring what is pasted.
-        width: Factor of the channels of all networks, 1 as published.
         epochs: Passes over the images that the network of maps learns for.
         detector_epochs: Passes that the detector learns for afterwards; 0 for none: then images are
             scored by the mean of their map.
@@ -66,7 +65,6 @@ class AnosegRecipe(Recipe):
     rotation: tuple[float, float] = setting(_numbers(2, -360, 360, rising=True))
     jitter: tuple[float, float, float, float] = setting(_numbers(4, 0, 1e5, rising=False))
     hard: float = setting(number(0, 1))
-    width: float = setting(number(0.01, 2))
     epochs: int = setting(integer(1, 1 << 20))
     detector_epochs: int = setting(integer(0, 1 << 20))
     lr: float = setting(number(0, 1e3))
@@ -89,6 +87,11 @@ class AnosegRecipe(Recipe):
         if self.precision == "16-mixed":
             msg = "`precision` must be 32-true or bf16-mixed for two optimisers, got 16-mixed"
             raise RecipeError(msg)
+
+    @property
+    def title(self) -> str:
+        """The method, and the width of its networks if it is not the published one."""
+        return f"{self.method}{self.width_title}"
 
     @property
     def idle_parameters(self) -> bool:

@@ -13,6 +13,7 @@ from ssad_models.commands.augment import augment
 from ssad_models.commands.bench import bench
 from ssad_models.commands.calibrate import calibrate
 from ssad_models.commands.common import one_line_errors
+from ssad_models.commands.compare import compare
 from ssad_models.commands.demo import demo
 from ssad_models.commands.eval import evaluate
 from ssad_models.commands.export import export
@@ -48,6 +49,7 @@ for _command, _name in (
     (augment, "augment"),
     (calibrate, "calibrate"),
     (reproduce, "reproduce"),
+    (compare, "compare"),
     (bench, "bench"),
 ):
     app.command(_name)(one_line_errors(_name, _command))

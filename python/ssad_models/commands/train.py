@@ -53,7 +53,7 @@ def train(
 
     The default recipe takes minutes on a CPU; --recipe cutpaste, --recipe cutpaste-patch (which
     localises) and --recipe nsa are those of the papers, for a GPU; with -builtin, as in
-    nsa-builtin, the last two are for the built-in data.
+    nsa-builtin, they are for the built-in data.
 
     A run that was interrupted goes on when the same command is given again.
     """

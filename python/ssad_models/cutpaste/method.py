@@ -125,7 +125,7 @@ def column_of(recipe: CutPasteRecipe) -> str | None:
     """The key of the paper's column of image AUROC for a recipe; None if there is none for sure."""
     scratch = recipe.weights in (None, "random")
     learning = [stage.train == "all" for stage in recipe.stages]
-    if recipe.score != "density":
+    if recipe.score != "density" or recipe.network_width != 1:
         return None
     if recipe.backbone == "resnet18" and scratch and all(learning):
         return recipe.proxy
@@ -148,7 +148,7 @@ def make_network(recipe: CutPasteRecipe, weights: str | None) -> CutPasteNet:
             raise RecipeError(msg)
         level = LEVEL
     try:
-        backbone = make_backbone(recipe.backbone, weights)
+        backbone = make_backbone(recipe.backbone, weights, recipe.network_width)
     except ValueError as error:
         raise RecipeError(str(error)) from error
     classes = synthesis(recipe).classes

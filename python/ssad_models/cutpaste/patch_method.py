@@ -73,6 +73,7 @@ def is_published(recipe: CutPastePatchRecipe) -> bool:
         None,
         "random",
     )
+    scratch &= recipe.network_width == 1
     looks = (recipe.size, recipe.crop, recipe.window, recipe.stride) == (256, 64, 32, 4)
     learns = all(stage.train == "all" for stage in recipe.stages)
     return scratch and looks and learns and recipe.proxy == "3way"

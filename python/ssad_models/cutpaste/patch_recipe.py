@@ -51,8 +51,3 @@ class CutPastePatchRecipe(CutPasteRecipe):
             must = f"be at most `window`, {self.window}, and divide {self.size - self.window}"
             msg = f"`stride` must {must}, so that windows cover the image, got {self.stride}"
             raise RecipeError(msg)
-
-    @property
-    def title(self) -> str:
-        """Task and backbone."""
-        return f"{self.method} {self.proxy}, {self.backbone}"

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ssad_models.settings import (
     Plan,
-    Recipe,
     RecipeError,
+    ScalableRecipe,
     boolean,
     checked,
     integer,
@@ -19,11 +20,13 @@ from ssad_models.settings import (
     one_of,
     optional,
     setting,
+    shared_out,
 )
 
 PROXIES = (
     "3way", "cutpaste", "cutpaste-scar", "union", "rotation", "cutout", "scar", "confetti",
 )  # fmt: skip
+R = TypeVar("R", bound="CutPasteRecipe")
 BACKBONES = ("lite0", "resnet18", "resnet50", *(f"efficientnet_b{i}" for i in range(8)))
 
 
@@ -59,7 +62,7 @@ def _weights(value: Any) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutPasteRecipe(Recipe):
+class CutPasteRecipe(ScalableRecipe):
     """Settings of one training run. `load_recipe` makes them; the files say where values are from.
 
     Attributes:
@@ -113,7 +116,7 @@ class CutPasteRecipe(Recipe):
     @property
     def title(self) -> str:
         """Task and backbone."""
-        return f"{self.method} {self.proxy}, {self.backbone}"
+        return f"{self.method} {self.proxy}, {self.backbone}{self.width_title}"
 
     @property
     def idle_parameters(self) -> bool:
@@ -128,3 +131,11 @@ class CutPasteRecipe(Recipe):
     def plan(self, images: int) -> Plan:
         """As the stages say, whatever the number of images."""
         return Plan(self.steps, self.steps_per_epoch, whole_passes=False)
+
+    def for_steps(self: R, steps: int, images: int) -> R:
+        """So many, each stage with its share and at least one; ten checkpoints or more."""
+        parts = shared_out(steps, [stage.steps for stage in self.stages])
+        pairs = zip(self.stages, parts, strict=True)
+        stages = tuple(dataclasses.replace(stage, steps=part) for stage, part in pairs)
+        per_epoch = min(self.steps_per_epoch, -(-steps // 10))
+        return dataclasses.replace(self, stages=stages, steps_per_epoch=per_epoch)

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ssad_models.data.loader import training_loader
 from ssad_models.methods import METHODS
-from ssad_models.recipe import load_recipe
 from ssad_models.settings import Recipe
-from ssad_models.trainer import fit_quietly
+from ssad_models.trainer import fit_quietly, loader_of
 
 
 class Found(NamedTuple):
@@ -27,21 +25,6 @@ class Found(NamedTuple):
     scores: torch.Tensor
     maps: torch.Tensor
     losses: list[float]
-
-
-def nsa_recipe(steps: int, images: int) -> Recipe:
-    """NSA for a number of images; steps are rounded up to whole passes."""
-    epochs = -(-steps // load_recipe("nsa-builtin").plan(images).steps_per_epoch)
-    return load_recipe("nsa-builtin", [f"epochs={epochs}"])
-
-
-def patch_recipe(steps: int) -> Recipe:
-    """CutPaste on patches; a short run has all of its steps in an epoch."""
-    recipe = load_recipe("cutpaste-patch-builtin")
-    (stage,) = recipe.to_dict()["stages"]
-    stages = f"stages=[{{train: {stage['train']}, steps: {steps}, lr: {stage['lr']}}}]"
-    epoch = min(steps, recipe.to_dict()["steps_per_epoch"])
-    return load_recipe("cutpaste-patch-builtin", [stages, f"steps_per_epoch={epoch}"])
 
 
 def train_and_score(
@@ -63,25 +46,17 @@ def train_and_score(
         advance: Called after every step.
     """
     train, test = (tiles.expand(-1, 3, -1, -1) for tiles in (train, test))
-    plan, method = recipe.plan(len(train)), METHODS[recipe.method]
+    train, rows = train.contiguous(), torch.arange(len(train))
+    method = METHODS[recipe.method]
     module = method.module(recipe, seed)
-    module.steps_per_epoch = plan.steps_per_epoch
-    loader = training_loader(
-        train.contiguous(),
-        module.synthesize,
-        batch_size=recipe.batch,
-        steps_per_epoch=None if plan.whole_passes else plan.steps_per_epoch,
-        seed=seed,
-        workers=0,
-    )
+    loader, steps = loader_of(module, recipe, train, rows, seed=seed, workers=0)
     losses: list[float] = []
 
     def step() -> None:
         losses.append(float(module.trainer.callback_metrics["train/loss"]))
         advance()
 
-    fit_quietly(module, loader, plan.steps, device, step)
-    rows = torch.arange(len(train))
+    fit_quietly(module, loader, steps, device, step)
     detector: Any = method.fit(module.to(device), train, rows, rows[:0], recipe)
     parts = [detector.score_and_heat(part.to(device)) for part in test.split(16)]
     scores, maps = (torch.cat(each).cpu() for each in zip(*parts, strict=True))

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ssad_models.comparison import Difference, group_wins, paired_bootstrap
+from ssad_models.comparison import Difference, GroupWins, group_wins, paired_bootstrap
 from ssad_models.data.split import Split
 from ssad_models.demo.maps import Cell, MapScore, by_cell, mean_rows
 from ssad_models.evaluate import evaluate
@@ -140,11 +140,14 @@ class Results:
             if kind in (None, cell[0])
         )
 
+    def _wins(self, method: str, category: str) -> list[GroupWins]:
+        test = self.data[category].test
+        return [group_wins(s, test.labels, test.groups) for s in self.scores[method, category]]
+
     def compare(self, method: str, baseline: str, categories: Sequence[str]) -> Difference:
         """Paired bootstrap, method minus baseline."""
         sides = [
-            [[group_wins(s, self.data[c].test) for s in self.scores[name, c]] for c in categories]
-            for name in (method, baseline)
+            [self._wins(name, category) for category in categories] for name in (method, baseline)
         ]
         return paired_bootstrap(*sides)
 

@@ -26,7 +26,7 @@ from ssad_models.cutpaste.module import CutPasteModule, HeadModule, OnDeviceModu
 from ssad_models.cutpaste.network import CutPasteNet
 from ssad_models.cutpaste.recipe import Stage
 from ssad_models.data.builtin import CATEGORIES, test_set, train_images
-from ssad_models.demo.dense import nsa_recipe, patch_recipe, train_and_score
+from ssad_models.demo.dense import train_and_score
 from ssad_models.demo.results import (
     NSA,
     PATCHES,
@@ -39,6 +39,7 @@ from ssad_models.demo.results import (
     publish,
 )
 from ssad_models.model_file import versions
+from ssad_models.recipe import load_recipe
 from ssad_models.settings import Recipe
 from ssad_models.trainer import fit_quietly
 
@@ -125,12 +126,13 @@ def run(settings: Settings, console: Console) -> Results:
             for seed in settings.seeds[: settings.scratch_seeds]:
                 _from_scratch(settings, results, category, seed, progress)
             count = len(data[category].train)
-            if settings.nsa_steps:
-                recipe = nsa_recipe(settings.nsa_steps, count)
-                _dense(settings, results, NSA, recipe, category, progress)
-            if settings.patch_steps:
-                recipe = patch_recipe(settings.patch_steps)
-                _dense(settings, results, PATCHES, recipe, category, progress)
+            for method, name, budget in (
+                (NSA, "nsa-builtin", settings.nsa_steps),
+                (PATCHES, "cutpaste-patch-builtin", settings.patch_steps),
+            ):
+                if budget:
+                    recipe = load_recipe(name).for_steps(budget, count)
+                    _dense(settings, results, method, recipe, category, progress)
     content = {
         "settings": {**asdict(settings), "out": str(settings.out)},
         "seconds": round(time.perf_counter() - started, 1),

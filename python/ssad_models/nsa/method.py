@@ -107,7 +107,8 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 def _network(recipe: NsaRecipe) -> DenseNet:
     pixels = Pixels(recipe.normalize, recipe.channels)
     if recipe.network == "resnet18":
-        body = resnet18_body(recipe.channels)
+        body = resnet18_body(recipe.channels, recipe.network_width)
     else:
-        body = wide_resnet_body(recipe.channels, int(recipe.network.removeprefix("wrn")))
+        depth = int(recipe.network.removeprefix("wrn"))
+        body = wide_resnet_body(recipe.channels, depth, width=recipe.network_width)
     return DenseNet(pixels, body, recipe.final)

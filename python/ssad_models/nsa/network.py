@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-import torchvision
 from torch import nn
 
 from ssad_models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from ssad_models.resnets import resnet18
+from ssad_models.widths import scaled
 
 STRIDE = 32
 """The side of an input is a multiple of this."""
@@ -107,7 +110,7 @@ class UpBlock(nn.Module):
         return result
 
 
-def resnet18_body(channels: int = 3) -> nn.Sequential:
+def resnet18_body(channels: int = 3, width: float = 1.0) -> nn.Sequential:
     """ResNet-18 without its classifier, a bottleneck, and a decoder; there are no skip connections.
 
     For 3 channels 11,497,712 parameters. Convolutions begin as in the authors' code: normal numbers
@@ -115,23 +118,25 @@ def resnet18_body(channels: int = 3) -> nn.Sequential:
 
     Args:
         channels: Of the images.
+        width: What the channels of all layers are multiplied by, see `scaled`.
     """
-    trunk = torchvision.models.resnet18(weights=None)
-    stem = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
+    trunk = resnet18(width)
+    of = partial(scaled, width=width)
+    stem = nn.Conv2d(channels, of(64), 7, 2, padding=3, bias=False)
     encoder = [stem, trunk.bn1, nn.ReLU(), trunk.maxpool]
     encoder += [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
     bottleneck = [
-        nn.Conv2d(512, 256, 1, bias=False),
+        nn.Conv2d(of(512), of(256), 1, bias=False),
         nn.ReLU(),
-        nn.Conv2d(256, 128, 1, bias=False),
+        nn.Conv2d(of(256), of(128), 1, bias=False),
         nn.ReLU(),
     ]
     decoder = [
-        UpBlock(128, 64),
-        UpBlock(64, 32),
-        UpBlock(32, 16),
+        UpBlock(of(128), of(64)),
+        UpBlock(of(64), of(32)),
+        UpBlock(of(32), of(16)),
         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-        nn.ConvTranspose2d(16, 1, 7, 2, padding=3, output_padding=1, bias=False),
+        nn.ConvTranspose2d(of(16), 1, 7, 2, padding=3, output_padding=1, bias=False),
     ]
     body = nn.Sequential(*encoder, *bottleneck, *decoder)
     for layer in body.modules():

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from ssad_models.settings import (
     Plan,
-    Recipe,
     RecipeError,
+    ScalableRecipe,
     boolean,
     integer,
     number,
@@ -62,7 +62,7 @@ def _side(value: Any) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NsaRecipe(Recipe):
+class NsaRecipe(ScalableRecipe):
     """Settings of one training run. `load_recipe` makes them; the files say where values are from.
 
     Attributes:
@@ -153,7 +153,7 @@ class NsaRecipe(Recipe):
     def title(self) -> str:
         """Method and label, and a network that is not NSA's."""
         network = "" if self.network == "resnet18" else f", {self.network}"
-        return f"{self.method} {self.label}{network}"
+        return f"{self.method} {self.label}{network}{self.width_title}"
 
     @property
     def loading_size(self) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ssad_models.widths import scaled
+
 ENCODERS = {16: (64, 128, 256, 256, 256), 19: (64, 128, 256, 256, 256, 256)}
 """Widths of the encoder's levels by depth: for the brain and chest X-rays, and for the abdomen."""
 
@@ -51,13 +53,16 @@ class _Block(nn.Module):
         return result
 
 
-def wide_resnet_body(channels: int = 3, depth: int = 16, outputs: int = 1) -> nn.Sequential:
+def wide_resnet_body(
+    channels: int = 3, depth: int = 16, outputs: int = 1, width: float = 1.0
+) -> nn.Sequential:
     """A stem, one block for each level of the encoder, one for each of the decoder.
 
     Args:
         channels: Of the images.
         depth: 16 or 19, a key of `ENCODERS`.
         outputs: Channels of the map.
+        width: What the channels of all other layers are multiplied by, see `scaled`.
 
     Returns:
         A module (N, channels, H, W) -> (N, outputs, H, W); sides are multiples of 16 for depth 16
@@ -70,11 +75,12 @@ def wide_resnet_body(channels: int = 3, depth: int = 16, outputs: int = 1) -> nn
         msg = f"`depth` must be one of {', '.join(map(str, ENCODERS))}, got {depth!r}"
         raise ValueError(msg)
     encoder = ENCODERS[depth]
-    decoder = (*(128,) * (len(encoder) - 4), 64, 16, outputs)
-    widths = (16, *encoder, *decoder)
-    scales = ("same", *("down",) * (len(encoder) - 1), *("up",) * len(decoder))
+    decoder = (*(128,) * (len(encoder) - 4), 64, 16)
+    inner = (scaled(each, width) for each in (16, *encoder, *decoder))
+    widths = (*inner, outputs)
+    scales = ("same", *("down",) * (len(encoder) - 1), *("up",) * (len(decoder) + 1))
     blocks = [_Block(widths[i], widths[i + 1], scale) for i, scale in enumerate(scales)]
-    body = nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1, bias=False), *blocks)
+    body = nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), *blocks)
     for layer in body.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

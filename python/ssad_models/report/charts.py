@@ -135,6 +135,24 @@ def ladder(kind: str, runs: Sequence[tuple[int, Points]]) -> Chart:
     )
 
 
+def bars(kind: str, aurocs: Sequence[tuple[int, float]]) -> Chart:
+    """AUROC of one kind, a bar from chance for each (series, AUROC)."""
+    lowest = min(auroc for _, auroc in aurocs)
+    bottom = 0.4 if lowest >= 0.4 else math.floor(4 * lowest) / 4
+    scale = _Scale((0, len(aurocs)), (bottom, 1))
+    places = [(place + 0.5, series, auroc) for place, (series, auroc) in enumerate(aurocs)]
+    return Chart(
+        title=kind,
+        description=f"Image AUROC of {kind}; the tables below hold the figures.",
+        x_label="a bar for each method",
+        y_label="AUROC, %",
+        x_ticks=[(scale.x(x), f"{100 * auroc:.0f}") for x, _, auroc in places],
+        y_ticks=_percent(scale, [v for v in (0, 0.25, 0.5, 0.75, 1) if v >= bottom]),
+        lines=[Line(series, scale.path([(x, 0.5), (x, auroc)])) for x, series, auroc in places],
+        reference=scale.path([(0, 0.5), (len(aurocs), 0.5)]),
+    )
+
+
 def curves(name: str, runs: Sequence[tuple[int, Points]]) -> Chart:
     """One logged quantity over training steps, a line per (series, points)."""
     steps, values = zip(*(point for _, points in runs for point in points), strict=True)

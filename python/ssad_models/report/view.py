@@ -94,6 +94,7 @@ class View:
         self.headlines = [(method, self._headline(method)) for method in self.methods]
         self.summary = self._summary()
         self.ladders = self._ladder_charts()
+        self.bars = self._bar_charts()
         self.sections = [self._section(category) for category in self.categories]
         settings = [_flat(run.settings) for run in report.runs]
         shared = {k: v for k, v in settings[0].items() if all(s.get(k) == v for s in settings)}
@@ -165,6 +166,21 @@ class View:
                 ]
                 drawn.append(charts.ladder(kind, lines))
         return drawn
+
+    def _bar_charts(self) -> list[charts.Chart]:
+        """AUROC by kind, mean over the categories that have it; of several methods."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for (method, _), cells in self._cells.items():
+            for (metric, kind, strength), cell in cells.items():
+                if metric == "auroc" and kind and strength is None and cell.value is not None:
+                    by_method = found.setdefault(kind, {})
+                    by_method.setdefault(self.methods.index(method), []).append(cell.value)
+        if len(self.methods) < 2:
+            return []
+        return [
+            charts.bars(kind, [(series, statistics.fmean(v)) for series, v in by_method.items()])
+            for kind, by_method in found.items()
+        ]
 
     def _section(self, category: str) -> Section:
         runs = self._runs(category)

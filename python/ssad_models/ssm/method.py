@@ -37,7 +37,7 @@ class SsmMethod:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ConditionalUNet(recipe.channels, recipe.width)
+            network = ConditionalUNet(recipe.channels, recipe.network_width)
         return SsmModule(network, Synthesis(recipe), recipe)
 
     def checked_share(self, recipe: SsmRecipe) -> float:
@@ -59,7 +59,7 @@ class SsmMethod:
 
     def blank(self, recipe: SsmRecipe) -> SsmDetector:
         """The architecture of the recipe."""
-        return SsmDetector(ConditionalUNet(recipe.channels, recipe.width), recipe)
+        return SsmDetector(ConditionalUNet(recipe.channels, recipe.network_width), recipe)
 
     def previews(self, recipe: SsmRecipe) -> Previews:
         """What is hidden: the first of the masks of an image."""

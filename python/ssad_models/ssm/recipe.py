@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ssad_models.settings import (
     Plan,
-    Recipe,
     RecipeError,
+    ScalableRecipe,
     integer,
     list_of,
     number,
@@ -23,13 +23,12 @@ SCALES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SsmRecipe(Recipe):
+class SsmRecipe(ScalableRecipe):
     """Settings of one training run. `load_recipe` makes them; the files say where values are from.
 
     Attributes:
         cells: Sides in pixels of the cells that are hidden; one is drawn for each image.
         parts: Disjoint sets of cells, each hidden once.
-        width: Factor of the network's channels, 1 as published.
         epochs: Passes over the training images.
         lr: Learning rate of Adam.
         drops: When it falls to a tenth, each in parts of the training.
@@ -50,7 +49,6 @@ class SsmRecipe(Recipe):
 
     cells: tuple[int, ...] = setting(list_of(integer(1, 4096), "sides of cells in pixels"))
     parts: int = setting(integer(2, 64))
-    width: float = setting(number(0.01, 2))
     epochs: int = setting(integer(1, 1 << 20))
     lr: float = setting(number(0, 1e3))
     drops: tuple[float, ...] = setting(list_of(number(0, 1), "parts of the training"))
@@ -75,8 +73,9 @@ class SsmRecipe(Recipe):
 
     @property
     def title(self) -> str:
-        """The method, and how it looks at images if that is not as in the authors' code."""
-        return self.method if self.inference == "released" else f"{self.method} progressive"
+        """The method, and what is not as in the authors' code."""
+        inference = "" if self.inference == "released" else " progressive"
+        return f"{self.method}{inference}{self.width_title}"
 
     def plan(self, images: int) -> Plan:
         """Whole passes, each with what is left in its last batch."""
