@@ -259,7 +259,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.mark.parametrize("inference", ["released", "progressive"])
 def test_a_training_leaves_a_detector(inference: str, source: Source, tmp_path: Path) -> None:
     recipe = settings(*TINY, f"inference={inference}")
-    assert recipe.title == ("ssm" if inference == "released" else "ssm progressive")
+    progressive = "" if inference == "released" else " progressive"
+    assert recipe.title == f"ssm{progressive}, width 0.1"
     model = model_file.load(train(recipe, source, tmp_path, tensorboard=False))
     assert model.calibration is not None
     test = source.test(64, 3)
