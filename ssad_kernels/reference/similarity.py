@@ -150,12 +150,13 @@ def make_taps(window: int, sigma: float) -> list[float]:
 
 def _means(planes: Tensor, taps: list[float]) -> Tensor:
     """Windowed means of (N, C, H, W), zeros beyond the image."""
-    weights = planes.new_tensor(taps)
-    folded = planes.flatten(0, 1)[:, None]
-    reach = len(taps) // 2
-    folded = functional.conv2d(folded, weights[None, None, :, None], padding=(reach, 0))
-    folded = functional.conv2d(folded, weights[None, None, None, :], padding=(0, reach))
-    return folded.reshape(planes.shape)
+    if not planes.numel():
+        return planes
+    folded = planes.flatten(0, 1)[None]  # channels of one image, for which torch is fast
+    weight, count = planes.new_tensor(taps).expand(folded.shape[1], 1, 1, -1), folded.shape[1]
+    folded = functional.conv2d(folded, weight.mT, padding=(len(taps) // 2, 0), groups=count)
+    folded = functional.conv2d(folded, weight, padding=(0, len(taps) // 2), groups=count)
+    return folded.view(planes.shape)
 
 
 def _ssim_parts(s: Tensor, d: Tensor, taps: list[float]) -> tuple[Tensor, ...]:
