@@ -79,7 +79,7 @@ lane-reference: $(STAMPS)/installed $(STAMPS)/tools
 	SSAD_TEST_BACKEND=reference $(PYTEST) $(PARALLEL) -k "not test_gradients" \
 	  tests/test_alpha_blending*.py tests/test_blending.py tests/test_blending_opencv.py tests/test_cutpaste*.py tests/test_labels*.py \
 	  tests/test_poisson*.py tests/test_random.py tests/test_transforms.py tests/test_transforms_baselines.py \
-	  tests/test_components.py tests/test_ranking.py tests/test_upsample.py tests/test_perlin.py tests/test_transforms_perlin.py
+	  tests/test_components.py tests/test_ranking.py tests/test_similarity*.py tests/test_upsample.py tests/test_perlin.py tests/test_transforms_perlin.py
 
 lane-triton: $(STAMPS)/installed $(STAMPS)/tools
 	TRITON_INTERPRET=1 $(PYTEST) $(PARALLEL) tests/triton

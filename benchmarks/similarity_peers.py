@@ -42,7 +42,8 @@ def _best_slopes(grey: Tensor) -> Tensor:
     return ((dx * dx + dy * dy) / 9 + _EPSILON).sqrt()
 
 
-SLOPES = {"as released": _straight_slopes, "at best": _best_slopes}
+FORMS = ("as released", "at best")
+SLOPES = dict(zip(FORMS, (_straight_slopes, _best_slopes), strict=True))
 
 
 def _scales(images: Tensor, references: Tensor, form: str) -> list[Tensor]:
@@ -86,13 +87,14 @@ def _square_means(planes: Tensor) -> Tensor:
 
 
 def _separable_means(planes: Tensor) -> Tensor:
-    taps, reach, folded = _taps(planes), WINDOW // 2, planes.flatten(0, 1)[:, None]
-    folded = functional.conv2d(folded, taps[None, None, :, None], padding=(reach, 0))
-    folded = functional.conv2d(folded, taps[None, None, None, :], padding=(0, reach))
-    return folded.view(planes.shape)
+    """Of all planes as the channels of one image, which is much faster than as images."""
+    taps, folded = _taps(planes), planes.flatten(0, 1)[None]
+    weight, options = taps.expand(folded.shape[1], 1, 1, WINDOW), {"groups": folded.shape[1]}
+    folded = functional.conv2d(folded, weight.mT, padding=(WINDOW // 2, 0), **options)
+    return functional.conv2d(folded, weight, padding=(0, WINDOW // 2), **options).view(planes.shape)
 
 
-MEANS = {"as released": _square_means, "at best": _separable_means}
+MEANS = dict(zip(FORMS, (_square_means, _separable_means), strict=True))
 
 
 def ssim_map(images: Tensor, references: Tensor, form: str) -> Tensor:

@@ -238,6 +238,16 @@ def cases() -> dict[str, Case]:
         found[f"perlin_noise: {_SIDE} x {_SIDE}, 16 x 16 cells, {name}"] = Case(
             "perlin_noise", (*lattice, angle), pixels
         )
+    small = 1, 3, 64, 64  # each pixel brings its window here too
+    pair = tuple(make_images(*small, dtype=torch.float32, seed=seed) for seed in (0, 1))
+    for op, args in (
+        ("gms_map", (*pair, 4, 0.0026)),
+        ("gms_loss", (*pair, 4, 0.0026)),
+        ("gms_loss_backward", (torch.ones(1), *pair, 4, 0.0026)),
+        ("ssim_map", (*pair, 11, 1.5)),
+        ("ssim_map_backward", (torch.ones(small), *pair, 11, 1.5)),
+    ):
+        found[f"{op}: float32, 3 x 64 x 64"] = Case(op, args, 64 * 64)
     grey = make_images(1, 1, 64, 64)
     strip = grey[:, :, : _FEW[0]].contiguous()
     found["median_filter: uint8, 16 x 64, disk of radius 5"] = Case(

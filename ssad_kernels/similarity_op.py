@@ -78,8 +78,8 @@ def _check_ssim_backward(gradient: Tensor, images: Tensor, *rest: Any) -> None:
 
 
 def _allocate_plane(images: Tensor, *_: Any) -> Tensor:
-    shape = (images.shape[0], 1, *images.shape[2:])
-    return images.new_empty(shape, dtype=compute_type(images))
+    n, _channels, h, w = images.shape
+    return images.new_empty((n, 1, h, w), dtype=compute_type(images))
 
 
 def _allocate_loss(images: Tensor, *_: Any) -> Tensor:
@@ -136,31 +136,31 @@ def _cpu_ssim_backward(gradient: Tensor, *args: Any) -> None:
 
 
 def _triton_map(*args: Any) -> None:
-    from ssad_kernels.triton.similarity import launch_map  # Triton is slow to import, and optional
+    from ssad_kernels.triton.gms import launch_map  # Triton is slow to import, and optional
 
     launch_map(*args)
 
 
 def _triton_loss(*args: Any) -> None:
-    from ssad_kernels.triton.similarity import launch_loss
+    from ssad_kernels.triton.gms import launch_loss
 
     launch_loss(*args)
 
 
 def _triton_loss_backward(*args: Any) -> None:
-    from ssad_kernels.triton.similarity import launch_loss_backward
+    from ssad_kernels.triton.gms_gradient import launch
 
-    launch_loss_backward(*args)
+    launch(*args)
 
 
 def _triton_ssim(*args: Any) -> None:
-    from ssad_kernels.triton.structure import launch
+    from ssad_kernels.triton.ssim import launch
 
     launch(None, *args)
 
 
 def _triton_ssim_backward(*args: Any) -> None:
-    from ssad_kernels.triton.structure import launch
+    from ssad_kernels.triton.ssim import launch
 
     launch(*args)
 

@@ -66,15 +66,17 @@ def _unlikeness(grey: Tensor, other: Tensor, c: float) -> Tensor:
     return (a.sqrt() - b.sqrt()).square() / (a + b + c)
 
 
-def _resizer(size: int, inputs: int, like: Tensor) -> Tensor:
-    """(size, inputs): bilinear interpolation along an axis, as of pixels' middles."""
+def _resizer(size: int, like: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Bilinear interpolation along an axis: (size, inputs) weights, and which of them are taken."""
+    inputs = like.shape[dim]
     position = (2 * torch.arange(size, device=like.device) + 1) * inputs - size
     position = position.clamp(min=0)  # in units of 1 / (2 size)
     low = position.div(2 * size, rounding_mode="floor")
     high_weight = (position % (2 * size)).double() / (2 * size)
     columns = torch.arange(inputs, device=like.device)
     is_low, is_high = columns == low[:, None], columns == (low + 1).clamp(max=inputs - 1)[:, None]
-    return (is_low * (1 - high_weight)[:, None] + is_high * high_weight[:, None]).to(like.dtype)
+    weights = is_low * (1 - high_weight)[:, None] + is_high * high_weight[:, None]
+    return weights.to(like.dtype), (is_low | is_high).to(like.dtype)
 
 
 def gms_map(images: Tensor, references: Tensor, scales: int, c: float) -> Tensor:
@@ -84,16 +86,11 @@ def gms_map(images: Tensor, references: Tensor, scales: int, c: float) -> Tensor
     for grey, other in zip(_greys(images, scales), _greys(references, scales), strict=True):
         unlike = _unlikeness(grey, other, c)
         is_good = unlike.isfinite()  # a NaN is to reach its neighbours alone, not whole rows
-        rows, columns = (
-            _resizer(s, k, unlike) for s, k in zip((h, w), unlike.shape[1:], strict=True)
-        )
+        rows, takes_row = _resizer(h, unlike, 1)
+        columns, takes_column = _resizer(w, unlike, 2)
         total = total + rows @ torch.where(is_good, unlike, 0.0) @ columns.mT
-        reached = (
-            (rows != 0).to(unlike.dtype)
-            @ (~is_good).to(unlike.dtype)
-            @ (columns != 0).to(unlike.dtype).mT
-        )
-        total = torch.where(reached > 0, math.nan, total)
+        is_reached = takes_row @ (~is_good).to(unlike.dtype) @ takes_column.mT > 0
+        total = torch.where(is_reached, math.nan, total)
     return (1 - total / scales)[:, None]
 
 
@@ -150,12 +147,13 @@ def make_taps(window: int, sigma: float) -> list[float]:
 
 def _means(planes: Tensor, taps: list[float]) -> Tensor:
     """Windowed means of (N, C, H, W), zeros beyond the image."""
-    weights = planes.new_tensor(taps)
-    folded = planes.flatten(0, 1)[:, None]
-    reach = len(taps) // 2
-    folded = functional.conv2d(folded, weights[None, None, :, None], padding=(reach, 0))
-    folded = functional.conv2d(folded, weights[None, None, None, :], padding=(0, reach))
-    return folded.reshape(planes.shape)
+    if not planes.numel():
+        return planes
+    folded = planes.flatten(0, 1)[None]  # channels of one image, for which torch is fast
+    weight, count = planes.new_tensor(taps).expand(folded.shape[1], 1, 1, -1), folded.shape[1]
+    folded = functional.conv2d(folded, weight.mT, padding=(len(taps) // 2, 0), groups=count)
+    folded = functional.conv2d(folded, weight, padding=(0, len(taps) // 2), groups=count)
+    return folded.view(planes.shape)
 
 
 def _ssim_parts(s: Tensor, d: Tensor, taps: list[float]) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@
 #include "perlin_test.h"
 #include "poisson_sine.h"
 #include "scores_test.h"
+#include "similarity_test.h"
 #include "ssad/cutpaste.h"
 #include "ssad/poisson.h"
 #include "upsample_test.h"
@@ -329,6 +330,12 @@ int main() {
   for (int round = 0; round < 100; ++round) {
     if (!check_perlin(random)) {
       std::printf("wrong: noise, round %d\n", round);
+      return 1;
+    }
+  }
+  for (int round = 0; round < 40; ++round) {
+    if (!check_similarity(random)) {
+      std::printf("wrong: similarity, round %d\n", round);
       return 1;
     }
   }

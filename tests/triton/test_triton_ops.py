@@ -245,3 +245,12 @@ def test_far_strides_are_copied_before_labels() -> None:
     assert _within_reach(wide).is_contiguous()
     near = torch.empty_strided((1, 1, 2, 3), (1, 1, 1 << 25, 1), device="meta")
     assert _within_reach(near) is near
+
+
+@pytest.mark.parametrize(("op", "numbers"), [("gms_map", (2, 0.0026)), ("ssim_map", (5, 1.0))])
+def test_similarity_of_what_is_not_finite(op: str, numbers: tuple[Any, ...]) -> None:
+    images, references = (
+        make_images(2, 3, 30, 41, dtype=torch.float32, seed=seed) for seed in (0, 1)
+    )
+    images[0, 1, 9, 11], references[0, 0, 0, 0] = float("nan"), float("-inf")
+    check(op, (images, references, *numbers))

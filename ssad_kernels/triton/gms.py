@@ -16,11 +16,11 @@ from ssad_kernels.reference.similarity import EPSILON, compute_type
 from ssad_kernels.triton._variants import Variant
 
 _EPSILON = tl.constexpr(EPSILON)
-_THIRD = tl.constexpr(1 / 3)
+THIRD = tl.constexpr(1 / 3)
 
 
 @triton.jit
-def _pixels_of(height, width, tiles, total, scales: tl.constexpr, block: tl.constexpr):
+def pixels_of(height, width, tiles, total, scales: tl.constexpr, block: tl.constexpr):
     """A program's scale: its sides, where its plane is, and the pixels that are the program's."""
     tile = tl.program_id(0) % tiles
     h, w, start, s = height, width, tl.zeros((), tl.int64), 0
@@ -43,7 +43,7 @@ def _grey_kernel(
     channels: tl.constexpr, unit: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """The mean of the channels, in the order of the reference; what is not finite becomes NaN."""
-    _, _, start, y, x = _pixels_of(height, width, tiles, total, 1, block)
+    _, _, start, y, x = pixels_of(height, width, tiles, total, 1, block)
     sample = (tl.program_id(0) // tiles).to(tl.int64)
     place = images + sample * stride_n + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
     value = tl.load(place, mask=y < height, other=0).to(compute)
@@ -69,7 +69,7 @@ def _halve_kernel(greys, height, width, fine, coarse, tiles, total, block: tl.co
 
 
 @triton.jit
-def _at(plane, h, w, y, x):
+def at(plane, h, w, y, x):
     """Pixels of a plane, zeros beyond it."""
     return tl.load(plane + y * w + x, mask=(y >= 0) & (y < h) & (x >= 0) & (x < w), other=0)
 
@@ -86,23 +86,23 @@ def _first(found, median, value, k: tl.constexpr):
 
 
 @triton.jit
-def _median_kernel(
+def _gms_median_kernel(
     greys, medians, choices, height, width, tiles, total,
     scales: tl.constexpr, has_choices: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Medians of 3 x 3, and which of the nine they are, row by row; of equal ones the first."""
-    h, w, start, y, x = _pixels_of(height, width, tiles, total, scales, block)
+    h, w, start, y, x = pixels_of(height, width, tiles, total, scales, block)
     plane = greys + start
     a, b, c = (
-        _at(plane, h, w, y - 1, x - 1),
-        _at(plane, h, w, y - 1, x),
-        _at(plane, h, w, y - 1, x + 1),
+        at(plane, h, w, y - 1, x - 1),
+        at(plane, h, w, y - 1, x),
+        at(plane, h, w, y - 1, x + 1),
     )
-    d, e, f = _at(plane, h, w, y, x - 1), _at(plane, h, w, y, x), _at(plane, h, w, y, x + 1)
+    d, e, f = at(plane, h, w, y, x - 1), at(plane, h, w, y, x), at(plane, h, w, y, x + 1)
     g, i, j = (
-        _at(plane, h, w, y + 1, x - 1),
-        _at(plane, h, w, y + 1, x),
-        _at(plane, h, w, y + 1, x + 1),
+        at(plane, h, w, y + 1, x - 1),
+        at(plane, h, w, y + 1, x),
+        at(plane, h, w, y + 1, x + 1),
     )
     low0, mid0, high0 = _sort3(a, d, g)
     low1, mid1, high1 = _sort3(b, e, i)
@@ -123,7 +123,7 @@ def _median_kernel(
 
 
 @triton.jit
-def _slopes(medians, w, y, x, mask, compute: tl.constexpr):
+def slopes(medians, w, y, x, mask, compute: tl.constexpr):
     """Prewitt's of the window from (y, x) on, and the sum of their squares."""
     place = medians + y * w + x
     a, b, c = (
@@ -137,7 +137,7 @@ def _slopes(medians, w, y, x, mask, compute: tl.constexpr):
         tl.load(place, mask=mask, other=0), tl.load(place + 1, mask=mask, other=0),
         tl.load(place + 2, mask=mask, other=0),
     )  # fmt: skip
-    third = tl.full((), _THIRD, compute)
+    third = tl.full((), THIRD, compute)
     dx = (((c + f) + j) - ((a + d) + g)) * third
     dy = (((g + i) + j) - ((a + b) + c)) * third
     return dx, dy, dx * dx + dy * dy + tl.full((), _EPSILON, compute)
@@ -150,10 +150,10 @@ def _unlike_kernel(
     block: tl.constexpr,
 ):  # fmt: skip
     """What the similarity lacks to 1; or the part of the loss that is the program's."""
-    h, w, start, y, x = _pixels_of(height, width, tiles, total, scales, block)
+    h, w, start, y, x = pixels_of(height, width, tiles, total, scales, block)
     mask = (y < h - 2) & (x < w - 2)
-    _, _, a = _slopes(medians + start, w, y, x, mask, compute)
-    _, _, b = _slopes(others + start, w, y, x, mask, compute)
+    _, _, a = slopes(medians + start, w, y, x, mask, compute)
+    _, _, b = slopes(others + start, w, y, x, mask, compute)
     difference = tl.sqrt(a) - tl.sqrt(b)
     value = difference * difference / (a + b + tl.full((), constant, compute))
     if is_sum:
@@ -200,79 +200,7 @@ def _resize_kernel(
     tl.store(place, 1 - sum_of_scales / scales, mask=mask)
 
 
-@triton.jit
-def _slope_gradient_kernel(
-    medians, others, by_x, by_y, height, width, tiles, total,
-    scales: tl.constexpr, constant: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """The gradient of the loss with respect to slopes; zeros where there are none."""
-    h, w, start, y, x = _pixels_of(height, width, tiles, total, scales, block)
-    mask = (y < h - 2) & (x < w - 2)
-    dx, dy, a_square = _slopes(medians + start, w, y, x, mask, compute)
-    _, _, b_square = _slopes(others + start, w, y, x, mask, compute)
-    a, b, c = tl.sqrt(a_square), tl.sqrt(b_square), tl.full((), constant, compute)
-    sum_of_all = a_square + b_square + c
-    each = 2 * (a - b) * (b_square + a * b + c) / (sum_of_all * sum_of_all * a)
-    count = (tl.cast(h - 2, tl.int64) * (w - 2) * scales).to(compute)
-    each = tl.where(mask, each / count, 0)
-    tl.store(by_x + start + y * w + x, each * dx, mask=y < h)
-    tl.store(by_y + start + y * w + x, each * dy, mask=y < h)
-
-
-@triton.jit
-def _median_gradient_kernel(
-    by_x, by_y, by_median, height, width, tiles, total,
-    scales: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """Of the windows that a pixel belongs to: its column counts for x, its row for y."""
-    h, w, start, y, x = _pixels_of(height, width, tiles, total, scales, block)
-    value = tl.zeros((block,), compute)
-    for k in tl.static_range(3):
-        value += _at(by_x + start, h, w, y - k, x - 2) - _at(by_x + start, h, w, y - k, x)
-        value += _at(by_y + start, h, w, y - 2, x - k) - _at(by_y + start, h, w, y, x - k)
-    value *= tl.full((), _THIRD, compute)
-    tl.store(by_median + start + y * w + x, value, mask=y < h)
-
-
-@triton.jit
-def _choice_gradient_kernel(
-    by_median, choices, by_grey, height, width, tiles, total,
-    scales: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """Of the medians that a pixel is."""
-    h, w, start, y, x = _pixels_of(height, width, tiles, total, scales, block)
-    value = tl.zeros((block,), compute)
-    for k in tl.static_range(9):
-        other_y, other_x = y + 1 - k // 3, x + 1 - k % 3
-        is_chosen = _at(choices + start, h, w, other_y, other_x) == k
-        value += tl.where(is_chosen, _at(by_median + start, h, w, other_y, other_x), 0)
-    tl.store(by_grey + start + y * w + x, value, mask=y < h)
-
-
-@triton.jit
-def _pyramid_gradient_kernel(
-    by_grey, gradient, out, height, width, tiles, total,
-    channels: tl.constexpr, scales: tl.constexpr, compute: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """Of the pixels of all scales that a pixel is part of."""
-    sample = (tl.program_id(0) // tiles).to(tl.int64)
-    pixel = tl.program_id(0) % tiles * block + tl.arange(0, block)
-    mask = pixel < height * width
-    y, x = pixel // width, pixel % width
-    plane = by_grey + sample * total
-    value = tl.zeros((block,), compute)
-    for s in tl.static_range(scales):
-        h, w = height >> s, width >> s
-        own = tl.load(
-            plane + (y >> s) * w + (x >> s), mask=mask & (y >> s < h) & (x >> s < w), other=0
-        )
-        value += own * (0.25**s)
-        plane += h * w
-    value *= tl.load(gradient + sample) / channels
-    tl.store(out + sample * height * width + pixel, value, mask=mask)
-
-
-class _Planes:
+class Planes:
     """All scales of a batch of pairs, and the launches of one program per tile of theirs."""
 
     def __init__(self, images: Tensor, references: Tensor, scales: int) -> None:
@@ -280,26 +208,27 @@ class _Planes:
         self.sides = [(self.h >> s, self.w >> s) for s in range(scales)]
         self.compute = compute_type(images)
         self.total = sum(h * w for h, w in self.sides)
-        self.options = {"scales": scales, "block": _BLOCK}
+        self.options = {"scales": scales, "block": BLOCK}
         self.greys = self.new(2 * self.n, images)
         for i, one in enumerate((images, references)):
             self._make_greys(one, self.greys[i * self.n :])
         fine = 0
         for h, w in self.sides[:-1]:
-            tiles = triton.cdiv((h // 2) * (w // 2), _BLOCK)
+            tiles = triton.cdiv((h // 2) * (w // 2), BLOCK)
             _halve_kernel[(2 * self.n * tiles,)](
-                self.greys, h, w, fine, fine + h * w, tiles, self.total, _BLOCK
+                self.greys, h, w, fine, fine + h * w, tiles, self.total, BLOCK
             )
             fine += h * w
 
     def new(self, n: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Planes of all scales for n images."""
         return like.new_empty((n, self.total), dtype=dtype or self.compute)
 
     def _make_greys(self, images: Tensor, greys: Tensor) -> None:
-        tiles = triton.cdiv(self.h * self.w, _BLOCK)
+        tiles = triton.cdiv(self.h * self.w, BLOCK)
         _grey_kernel[(self.n * tiles,)](
             images, greys, self.h, self.w, tiles, self.total, *images.stride(), self.channels,
-            255 if images.dtype == torch.uint8 else 1, _COMPUTE[self.compute], _BLOCK,
+            255 if images.dtype == torch.uint8 else 1, COMPUTE[self.compute], BLOCK,
         )  # fmt: skip
 
     def launch(self, kernel: Any, n: int, *tensors: Tensor, **constants: Any) -> None:
@@ -310,17 +239,19 @@ class _Planes:
         )
 
     def tiles(self) -> int:
-        return sum(triton.cdiv(h * w, _BLOCK) for h, w in self.sides)
+        """How many programs an image takes."""
+        return sum(triton.cdiv(h * w, BLOCK) for h, w in self.sides)
 
     def medians(self, choices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of the images, with their choices if there is room for them, and of the references."""
         found = torch.empty_like(self.greys)
         if choices is None:
-            self.launch(_median_kernel, 2 * self.n, self.greys, found, found, has_choices=False)
+            self.launch(_gms_median_kernel, 2 * self.n, self.greys, found, found, has_choices=False)
         else:
             images, references = self.greys[: self.n], self.greys[self.n :]
-            self.launch(_median_kernel, self.n, images, found, choices, has_choices=True)
+            self.launch(_gms_median_kernel, self.n, images, found, choices, has_choices=True)
             others = found[self.n :]
-            self.launch(_median_kernel, self.n, references, others, others, has_choices=False)
+            self.launch(_gms_median_kernel, self.n, references, others, others, has_choices=False)
         return found[: self.n], found[self.n :]
 
 
@@ -329,9 +260,9 @@ def launch_map(images: Tensor, references: Tensor, scales: int, c: float, out: T
     if len(images) == 0:
         return
     with torch.cuda.device_of(images):
-        planes = _Planes(images, references, scales)
+        planes = Planes(images, references, scales)
         unlike = planes.new(planes.n, images)
-        options = {"constant": c, "compute": _COMPUTE[planes.compute]}
+        options = {"constant": c, "compute": COMPUTE[planes.compute]}
         planes.launch(
             _unlike_kernel, planes.n, *planes.medians(), unlike, unlike, is_sum=False, **options
         )
@@ -348,65 +279,40 @@ def launch_loss(images: Tensor, references: Tensor, scales: int, c: float, out: 
     if len(images) == 0:
         return
     with torch.cuda.device_of(images):
-        planes = _Planes(images, references, scales)
+        planes = Planes(images, references, scales)
         sums = out.new_empty((planes.n, planes.tiles()))
         planes.launch(
             _unlike_kernel, planes.n, *planes.medians(), sums, sums, is_sum=True, constant=c,
-            compute=_COMPUTE[planes.compute],
+            compute=COMPUTE[planes.compute],
         )  # fmt: skip
         torch.sum(sums, 1, out=out)
 
 
-def launch_loss_backward(
-    gradient: Tensor, images: Tensor, references: Tensor, scales: int, c: float, out: Tensor
-) -> None:
-    """See `ssad_kernels.gms_loss`."""
-    if len(images) == 0:
-        return
-    with torch.cuda.device_of(images):
-        planes = _Planes(images, references, scales)
-        n, compute = planes.n, _COMPUTE[planes.compute]
-        choices = planes.new(n, images, torch.int8)
-        medians, others = planes.medians(choices)
-        by_x, by_y, by_median = (planes.new(n, images) for _ in range(3))
-        planes.launch(
-            _slope_gradient_kernel, n, medians, others, by_x, by_y, constant=c, compute=compute
-        )
-        planes.launch(_median_gradient_kernel, n, by_x, by_y, by_median, compute=compute)
-        by_grey = by_x  # which has been read
-        planes.launch(_choice_gradient_kernel, n, by_median, choices, by_grey, compute=compute)
-        tiles = triton.cdiv(planes.h * planes.w, _BLOCK)
-        _pyramid_gradient_kernel[(n * tiles,)](
-            by_grey, gradient.contiguous(), out, planes.h, planes.w, tiles, planes.total,
-            planes.channels, scales, compute, _BLOCK,
-        )  # fmt: skip
-
-
-_BLOCK = 512
+BLOCK = 512
 _RESIZED = 128  # each of sixteen pixels or more
 _NARROW = 1 << 15  # the square of which, twice, fits 32 bits
-_COMPUTE = {torch.float32: tl.float32, torch.float64: tl.float64}
+COMPUTE = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def _variants() -> list[Variant]:
     found = []
-    shared = {"scales": 4, "block": _BLOCK}
+    shared = {"scales": 4, "block": BLOCK}
     for pointer, unit in (("*u8", 255), ("*fp16", 1), ("*bf16", 1), ("*fp32", 1), ("*fp64", 1)):
         compute = tl.float64 if pointer == "*fp64" else tl.float32
         of_greys = "*fp64" if pointer == "*fp64" else "*fp32"
         constants = {
-            "channels": 3, "unit": unit, "compute": compute, "block": _BLOCK, "stride_x": 1
+            "channels": 3, "unit": unit, "compute": compute, "block": BLOCK, "stride_x": 1
         }  # fmt: skip
         pointers = {"images": pointer, "greys": of_greys}
         found.append(Variant(_grey_kernel, pointers, constants))
     for pointer, compute in (("*fp32", tl.float32), ("*fp64", tl.float64)):
-        found.append(Variant(_halve_kernel, {"greys": pointer}, {"block": _BLOCK}))
+        found.append(Variant(_halve_kernel, {"greys": pointer}, {"block": BLOCK}))
         numbers = {**shared, "constant": 0.0026, "compute": compute}
         for has_choices in (False, True):
             pointers = {"greys": pointer, "medians": pointer}
             pointers["choices"] = "*i8" if has_choices else pointer
             constants = {**shared, "has_choices": has_choices}
-            found.append(Variant(_median_kernel, pointers, constants))
+            found.append(Variant(_gms_median_kernel, pointers, constants))
         pointers = dict.fromkeys(("medians", "others", "unlike", "sums"), pointer)
         for is_sum in (False, True):
             found.append(Variant(_unlike_kernel, pointers, {**numbers, "is_sum": is_sum}))
@@ -414,14 +320,6 @@ def _variants() -> list[Variant]:
         pointers = dict.fromkeys(("unlike", "out"), pointer)
         resized = {**plain, "integer": tl.int32, "block": _RESIZED}
         found.append(Variant(_resize_kernel, pointers, resized))
-        pointers = dict.fromkeys(("medians", "others", "by_x", "by_y"), pointer)
-        found.append(Variant(_slope_gradient_kernel, pointers, numbers))
-        pointers = dict.fromkeys(("by_x", "by_y", "by_median"), pointer)
-        found.append(Variant(_median_gradient_kernel, pointers, plain))
-        pointers = {"by_median": pointer, "choices": "*i8", "by_grey": pointer}
-        found.append(Variant(_choice_gradient_kernel, pointers, plain))
-        pointers = dict.fromkeys(("by_grey", "gradient", "out"), pointer)
-        found.append(Variant(_pyramid_gradient_kernel, pointers, {**plain, "channels": 3}))
     return found
 
 
