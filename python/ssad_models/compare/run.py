@@ -84,6 +84,7 @@ def recipes_of(
         RecipeError: If a recipe cannot be used, or two have one name.
     """
     recipes: dict[str, Recipe] = {}
+    settings = [*overrides, *([] if width is None else [f"network_width={width}"])]
     for method in methods:
         own = f"{method}-builtin"
         taken = own if builtin and (BUILT_IN / f"{own}.yaml").is_file() else method
@@ -92,13 +93,7 @@ def recipes_of(
             msg = f"methods must have different names, got {name!r} again; rename a file"
             raise RecipeError(msg)
         try:
-            recipe = load_recipe(taken, overrides)
-            if width is not None:
-                # What is called just `width` is another thing where there are patches.
-                keys = ("network_width", "width")
-                key = next((key for key in keys if hasattr(recipe, key)), keys[0])
-                recipe = load_recipe(taken, [*overrides, f"{key}={width}"])
-            recipes[name] = recipe
+            recipes[name] = load_recipe(taken, settings)
         except RecipeError as error:
             msg = str(error) if str(error).startswith(("a recipe", taken)) else f"{method}: {error}"
             raise RecipeError(msg) from None
