@@ -59,8 +59,8 @@ struct Largest {
 
 // Combines a value of every thread of the block, which has a power of two of warps. A tree within
 // each warp, then one of the warps, which each lane climbs for itself: pairs are the same for all,
-// and combine(a, b) is combine(b, a), so every thread gets the same bits, and the same ones in every
-// run. The slots, one per warp, may be used again at once.
+// and combine(a, b) is combine(b, a), so every thread gets the same bits, and the same ones in
+// every run. The slots, one per warp, may be used again at once.
 template <class T, class Combine>
 __device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
   const BlockGroup block;

@@ -44,7 +44,10 @@ __device__ float sum_of(Term term) {
   SSAD_UNROLL
   for (int colour = 0; colour < 2; ++colour) {
     SSAD_UNROLL
-    for (int i = 0; i < Layout<kSide>::kSlots; ++i) sum += term(colour, i);
+    for (int i = 0; i < Layout<kSide>::kSlots; ++i) {
+      SSAD_TURN(2 * (Layout<kSide>::kSlots + i) + colour);  // not those of the points before
+      sum += term(colour, i);
+    }
   }
   return sum;
 }
