@@ -128,6 +128,7 @@ def cuda_ops() -> None:
 LAUNCHES = {
     "blend_patches<64>": (256, 78932),
     "blend_patches<32>": (64, 23636),
+    "solve_planes<128>": (512, 157384),
     "solve_planes<64>": (256, 43844),
     "solve_planes<32>": (64, 14532),
     "sor_planes<32>": (64, 6468),

@@ -113,7 +113,7 @@ def _stream(address: int, gpu: int) -> Any:
 
 def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor has values and an address, as one that is traced or compiled has not."""
-    return type(tensor) is Tensor and not torch.compiler.is_compiling()
+    return type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
 
 
 def _same(batch: Tensor) -> Tensor:

@@ -169,6 +169,13 @@ def may_be_native_cuda(device_type: str) -> bool:
     return active() == "cuda-emulated"
 
 
+def shared_bytes_of(device: torch.device | int | None) -> int:
+    """What a block can have of a GPU's shared memory."""
+    gpu: Any = torch.cuda.get_device_properties(device)
+    # What every GPU has, where torch does not tell (before 2.7).
+    return int(getattr(gpu, "shared_memory_per_block_optin", 48 * 1024))
+
+
 def stream_of(tensor: Tensor) -> int:
     """The current stream of a tensor's GPU; 0 on a CPU, where CUDA kernels are emulated."""
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0

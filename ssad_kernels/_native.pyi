@@ -41,10 +41,12 @@ def cuda_poisson_solve(
     rtol: float,
     max_iterations: int,
     outputs: Sequence[int],
-    tables: int,
+    scratch: int,
     stream: int,
     /,
 ) -> None: ...
+def cuda_poisson_scratch_size(solver: int, shape: Sequence[int], /) -> int: ...
+def cuda_multigrid_bytes(side: int, /) -> int: ...
 def cuda_poisson_blend(
     views: Sequence[int],
     dtype: int,

@@ -24,12 +24,16 @@ class Limits(NamedTuple):
     """Which calls a kernel serves; the others go to the next backend.
 
     Attributes:
-        what: the same in words, such as "float32".
+        what: the same in words, such as "float32", or what finds them for this machine's GPUs.
         serves: whether it serves these arguments; looks at metadata only.
     """
 
-    what: str
+    what: str | Callable[[], str]
     serves: Callable[..., bool]
+
+    def words(self) -> str:
+        """Which calls."""
+        return self.what if isinstance(self.what, str) else self.what()
 
 
 class _Op:
@@ -41,15 +45,15 @@ class _Op:
         self.name = name
         self.kernels = kernels
         self.cuda_limits = cuda_limits
-        self._chosen: dict[tuple[str, str, str], tuple[str, Kernel]] = {}
+        self._chosen: dict[tuple[str, str, bool], tuple[str, Kernel]] = {}
 
-    def why_not(self, backend: str, device_type: str, limit: str = "") -> str:
-        """Why a backend cannot run, a limit of native CUDA being exceeded; empty when it can."""
+    def why_not(self, backend: str, device_type: str, *, is_served: bool = True) -> str:
+        """Why a backend cannot run calls that native CUDA serves, or not; empty when it can."""
         if backend not in self.kernels:
             return f"{self.name} has no {backend} kernel"
         reason = _backend.unavailable(backend, device_type)
-        if limit and not reason and backend in _NATIVE_CUDA:
-            reason = f"its kernel serves {limit} only"
+        if not (is_served or reason) and backend in _NATIVE_CUDA and self.cuda_limits:
+            reason = f"its kernel serves {self.cuda_limits.words()} only"
         return reason
 
     def choose(self, device_type: str, *args: Any) -> tuple[str, Kernel]:
@@ -57,18 +61,18 @@ class _Op:
 
         All that counts of the arguments is whether native CUDA serves them.
         """
-        limit = ""
+        is_served = True
         if args and self.cuda_limits is not None and _backend.may_be_native_cuda(device_type):
-            limit = "" if self.cuda_limits.serves(*args) else self.cuda_limits.what
-        key = (_backend.active(), device_type, limit)
+            is_served = self.cuda_limits.serves(*args)
+        key = (_backend.active(), device_type, is_served)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(*key[1:])
+            self._chosen[key] = self._choose(device_type, is_served=is_served)
         return self._chosen[key]
 
-    def _choose(self, device_type: str, limit: str) -> tuple[str, Kernel]:
+    def _choose(self, device_type: str, *, is_served: bool) -> tuple[str, Kernel]:
         reasons = []
         for backend in _backend.candidates(device_type):
-            reason = self.why_not(backend, device_type, limit)
+            reason = self.why_not(backend, device_type, is_served=is_served)
             if reason:
                 reasons.append(f"{backend}: {reason}")
                 continue
@@ -166,7 +170,7 @@ def backends() -> dict[str, dict[str, str]]:
     for name, op in sorted(_OPS.items()):
         remarks = {"cpu": getattr(_backend.native, "cpu_level", "")}
         if op.cuda_limits is not None:
-            remarks |= dict.fromkeys(_NATIVE_CUDA, op.cuda_limits.what)
+            remarks |= dict.fromkeys(_NATIVE_CUDA, op.cuda_limits.words())
         row = {}
         for backend in _backend.BACKENDS[1:]:
             device = "cuda" if backend in ("cuda", "triton") else "cpu"

@@ -224,10 +224,7 @@ def _cuda_serves(target: Tensor, source: Tensor, mask: Tensor | None, *rest: Any
     if not (target.is_cuda and has_memory(target)):  # emulated, or traced
         return True
     taken = _backend.native.cuda_poisson_blend_bytes(side, target.shape[1], _mask_kind(mask))
-    gpu: Any = torch.cuda.get_device_properties(target.device)
-    # What every GPU has, where torch does not tell (before 2.7).
-    most = getattr(gpu, "shared_memory_per_block_optin", 48 * 1024)
-    return bool(taken <= most)
+    return bool(taken <= _backend.shared_bytes_of(target.device))
 
 
 def _cpu_copy(target: Tensor, *rest: Any) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels import _backend, reference
+from ssad_kernels._arrays import has_memory
 from ssad_kernels._errors import check_device, check_dtype, check_shape, check_tensor, wording
 from ssad_kernels._op import Limits, define_op
 
@@ -32,8 +33,10 @@ BACKWARD_RTOL = {torch.float32: 1e-5, torch.float64: 1e-9}
 # Squares, one thread: multigrid took 4 to 5 times as long at 128 to 256 pixels, 2.5 at 1024, 1.5 at
 # 2048 with AVX-512; the product is half as fast with AVX2.
 _LARGEST_SINE: Final = 1024
-# Of csrc/cuda/poisson.h: what a block takes, and all sides of a plane being the image's.
-_CUDA_SIDES: Final = {"multigrid": 64, "jacobi": 64, "sor": 32, "sine": 128}
+# Of csrc/cuda/poisson.h: what a block takes; what it takes of any GPU, since larger planes ask for
+# much shared memory; and all sides of a plane being the image's.
+_CUDA_SIDES: Final = {"multigrid": 128, "jacobi": 64, "sor": 32, "sine": 128}
+_ANY_GPU_SIDE: Final = 64
 _ALL_SIDES: Final = 15
 
 
@@ -230,14 +233,13 @@ def _cuda(
     *outputs: Tensor,
 ) -> None:
     n, _, h, w = rhs.shape
-    natural = tables = None
-    if solver == "sine":
-        tables = rhs.new_empty(sum(max(side - 2, 0) * (side - 1) for side in (h, w)))
-    else:
+    natural = None
+    if solver != "sine":
         natural = torch.full((n,), _ALL_SIDES, dtype=torch.uint8, device=rhs.device)
         if mask is None:
             mask = reference.poisson.all_but_the_ring(rhs)[0].expand(n, h, w)
         mask = (mask.view(torch.uint8) != 0).contiguous()  # as for the CPU
+    scratch = rhs.new_empty(_backend.native.cuda_poisson_scratch_size(SOLVERS[solver], rhs.shape))
     inputs = [natural, rhs.contiguous(), mask, boundary.contiguous()]
     with torch.cuda.device_of(rhs):
         _backend.native.cuda_poisson_solve(
@@ -248,13 +250,33 @@ def _cuda(
             rtol,
             max_iterations,
             [value.data_ptr() for value in outputs],
-            0 if tables is None else tables.data_ptr(),
+            scratch.data_ptr(),
             _backend.stream_of(rhs),
         )
 
 
 def _cuda_serves(rhs: Tensor, mask: Tensor | None, boundary: Tensor, solver: str, *_: Any) -> bool:
-    return rhs.dtype == torch.float32 and max(rhs.shape[2:]) <= _CUDA_SIDES[solver]
+    side = max(rhs.shape[2:])
+    if rhs.dtype != torch.float32 or side > _CUDA_SIDES[solver]:
+        return False
+    if solver != "multigrid" or side <= _ANY_GPU_SIDE or not (rhs.is_cuda and has_memory(rhs)):
+        return True  # the last: emulated, or traced
+    return _gpu_has_room(rhs.device, side)
+
+
+def _gpu_has_room(gpu: torch.device | int, side: int) -> bool:
+    """Whether a GPU has the shared memory that multigrid takes for a plane."""
+    return bool(_backend.native.cuda_multigrid_bytes(side) <= _backend.shared_bytes_of(gpu))
+
+
+def _what_cuda_serves() -> str:
+    sides = {solver: str(side) for solver, side in _CUDA_SIDES.items()}
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    small = [gpu for gpu in gpus if not _gpu_has_room(gpu, _CUDA_SIDES["multigrid"])]
+    if small:
+        names = sorted({torch.cuda.get_device_name(gpu) for gpu in small})
+        sides["multigrid"] += f" ({_ANY_GPU_SIDE} on {', '.join(names)})"
+    return "float32, pixels a side: " + ", ".join(f"{key} to {side}" for key, side in sides.items())
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -287,11 +309,7 @@ _poisson_solve = define_op(
     allocate=_allocate,
     cpu=_cpu,
     cuda=_cuda,
-    cuda_limits=Limits(
-        "float32, pixels a side: "
-        + ", ".join(f"{solver} to {side}" for solver, side in _CUDA_SIDES.items()),
-        _cuda_serves,
-    ),
+    cuda_limits=Limits(_what_cuda_serves, _cuda_serves),
     triton=_triton,
     reference=reference.poisson.poisson_solve,
     setup_context=_save_for_backward,

@@ -24,15 +24,24 @@ def use_machine(
     driver: int = 13000,
     gpus: tuple[int, ...] = (90,),
     has_torch_gpu: bool = True,
+    shared: int = 227 * 1024,
 ) -> None:
     """Replace what the extension and torch say of the build and the machine."""
     native = SimpleNamespace(
         cuda_build=build,
         cpu_level="baseline",
         cuda_runtime=lambda: (13000, driver, COMPILED, list(gpus)),
+        cuda_multigrid_bytes=lambda side: 43844 if side <= 64 else 157400,
     )
     monkeypatch.setattr(_backend, "native", native)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_torch_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_name", "GPU {}".format)
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda _: SimpleNamespace(shared_memory_per_block_optin=shared),
+    )
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "triton")
     for op in _op._OPS.values():
@@ -66,9 +75,30 @@ def test_backends_says_why_native_cuda_cannot_run(monkeypatch, machine, reason):
 def test_backends_says_what_native_cuda_serves(monkeypatch, gpus):
     use_machine(monkeypatch, driver=13010, gpus=gpus)
     row = ssad_kernels.backends()["poisson_solve"]
-    what = "float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128"
+    what = "float32, pixels a side: multigrid to 128, jacobi to 64, sor to 32, sine to 128"
     assert row["cuda"] == f"ready ({what})"
     assert _op._OPS["poisson_solve"].choose("cuda")[0] == "cuda"
+
+
+def test_backends_says_on_which_gpus_planes_are_smaller(monkeypatch):
+    use_machine(monkeypatch, gpus=(86, 89), shared=99 * 1024)
+    what = "multigrid to 128 (64 on GPU 0, GPU 1), jacobi to 64"
+    assert what in ssad_kernels.backends()["poisson_solve"]["cuda"]
+
+
+@pytest.mark.parametrize(
+    ("shared", "side", "backend"),
+    [(99, 64, "cuda"), (99, 65, "triton"), (163, 65, "cuda"), (163, 129, "triton")],
+)
+def test_large_planes_run_where_shared_memory_holds_them(monkeypatch, shared, side, backend):
+    use_machine(monkeypatch, shared=shared * 1024)
+    rhs, mask, *rest = arguments(side, 9)
+    on_gpu = SimpleNamespace(
+        dtype=rhs.dtype, shape=rhs.shape, is_cuda=True, device=torch.device("cuda", 0)
+    )
+    monkeypatch.setattr(poisson, "has_memory", lambda tensor: tensor is on_gpu)
+    op = make_op(_op.Limits("small planes", poisson._cuda_serves), "triton")
+    assert op.choose("cuda", on_gpu, mask, *rest)[0] == backend
 
 
 def test_without_the_extension_that_is_the_reason(monkeypatch):
@@ -88,6 +118,7 @@ def arguments(
 
 SERVED = [
     arguments(64, 64),
+    arguments(128, 65),
     arguments(1, 64),
     arguments(33, 2),
     arguments(64, 9, solver="jacobi"),
@@ -95,8 +126,8 @@ SERVED = [
     arguments(128, 3, solver="sine"),
 ]
 NOT_SERVED = [
-    arguments(65, 64),
-    arguments(3, 65),
+    arguments(129, 64),
+    arguments(3, 129),
     arguments(8, 8, torch.float64),
     arguments(8, 8, torch.float64, solver="sine"),
     arguments(65, 8, solver="jacobi"),

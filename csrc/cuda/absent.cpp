@@ -17,6 +17,10 @@ const char* difference_label(const LabelProblem&, void*) { return "there are no 
 
 const char* poisson_solve(const PoissonPlanes&, void*) { return "there are no CUDA kernels"; }
 
+int64_t multigrid_bytes(int64_t) { return 0; }
+
+int64_t poisson_scratch_size(PoissonSolver, int64_t, int64_t, int64_t) { return 0; }
+
 int64_t poisson_blend_bytes(int64_t, int64_t, MaskKind) { return 0; }
 
 const char* poisson_blend(const BlendProblem&, int64_t, void*) {

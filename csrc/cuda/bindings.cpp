@@ -31,11 +31,11 @@ auto cuda_runtime() {
   return std::make_tuple(found.version, found.driver, list(found.compiled), list(found.gpus));
 }
 
-// inputs: natural, rhs, mask, boundary; outputs: solution, status, iterations, residual; tables:
-// see sine_table_size
+// inputs: natural, rhs, mask, boundary; outputs: solution, status, iterations, residual;
+// scratch: see cuda_poisson_scratch_size
 void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> shape, int32_t solver,
                         double tol, double rtol, int32_t max_iterations,
-                        std::array<Address, 4> outputs, Address tables, Address stream) {
+                        std::array<Address, 4> outputs, Address scratch, Address stream) {
   const cuda::PoissonPlanes planes = {static_cast<PoissonSolver>(solver),
                                       shape[0],
                                       shape[1],
@@ -54,8 +54,13 @@ void cuda_poisson_solve(std::array<Address, 4> inputs, std::array<int64_t, 4> sh
                                       at<int8_t>(outputs[1]),
                                       at<int32_t>(outputs[2]),
                                       at<float>(outputs[3]),
-                                      at<float>(tables)};
+                                      at<float>(scratch)};
   need_launch("poisson_solve", cuda::poisson_solve(planes, at<void>(stream)));
+}
+
+int64_t cuda_poisson_scratch_size(int32_t solver, std::array<int64_t, 4> shape) {
+  return cuda::poisson_scratch_size(static_cast<PoissonSolver>(solver), shape[0] * shape[1],
+                                    shape[2], shape[3]);
 }
 
 void cuda_median_filter(Address images, int element, std::array<int64_t, 4> shape,
@@ -106,6 +111,8 @@ void define_cuda(py::module_& m) {
   m.def("cuda_median_filter", &cuda_median_filter, ReleaseGil());
   m.def("cuda_difference_label", &cuda_difference_label, ReleaseGil());
   m.def("cuda_poisson_solve", &cuda_poisson_solve, ReleaseGil());
+  m.def("cuda_poisson_scratch_size", &cuda_poisson_scratch_size, ReleaseGil());
+  m.def("cuda_multigrid_bytes", &cuda::multigrid_bytes, ReleaseGil());
 #ifdef SSAD_EMULATED
   define_emulation(m);
 #endif

@@ -59,7 +59,7 @@ __device__ bool is_mixture_finite(const Guide<kSide>& guide) {
 // Loads a channel, for b, of which a channel that waits keeps its base; then the solver gets its
 // zeros back, to be used after a barrier. Returns whether all that the blend depends on is finite.
 template <int kSide>
-__device__ bool make_equation(const Memory& m, const Images<kSide>& images, int c,
+__device__ bool make_equation(const Memory<kSide>& m, const Images<kSide>& images, int c,
                               FinePoints<kSide>* points) {
   const BlockGroup block;
   const bool waits = c < waiting_channels(images.problem.target.c);
@@ -67,7 +67,7 @@ __device__ bool make_equation(const Memory& m, const Images<kSide>& images, int 
   load_channel(images, guide, c);
   block.sync();
   if (block.rank() == 0) images.memory.channel[0] = c;
-  Vector& b = points->right_hand_side;
+  Vector<kSide>& b = points->right_hand_side;
   b.fill([](int, int) { return 0.0f; });
   bool is_bad = !is_mixture_finite(guide);
   points->each_unknown(m, [&](int colour, const Point& point) {
@@ -88,8 +88,8 @@ __device__ bool make_equation(const Memory& m, const Images<kSide>& images, int 
 }
 
 template <int kSide>
-__device__ void remove_mean_if_full(const Memory& m, const FinePoints<kSide>& points,
-                                    Vector* vector) {
+__device__ void remove_mean_if_full(const Memory<kSide>& m, const FinePoints<kSide>& points,
+                                    Vector<kSide>* vector) {
   const Box box = m.box[0];  // fetched anew: registers are for the solver
   if (box.is_full) remove_mean(m, points, box.unknowns, vector);
 }
@@ -97,16 +97,16 @@ __device__ void remove_mean_if_full(const Memory& m, const FinePoints<kSide>& po
 // Solves for e, and adds it to a base that waits, or leaves it in the finest plane. Returns
 // kApplied, kNotConverged or kNotFinite. Ends with a barrier.
 template <int kSide>
-__device__ Status solve_channel(const Memory& m, const Images<kSide>& images,
+__device__ Status solve_channel(const Memory<kSide>& m, const Images<kSide>& images,
                                 FinePoints<kSide>* points) {
   const BlockGroup block;
-  Vector& b = points->right_hand_side;
+  Vector<kSide>& b = points->right_hand_side;
   remove_mean_if_full(m, *points, &b);
   const int exponent = scale_exponent(block_reduce(largest_of(b), Largest(), m.float_slots));
   const float scale = ldexpf(1.0f, -exponent);
   b.fill([&](int colour, int i) { return b.of[colour][i] * scale; });
   if (block.rank() == 0) images.memory.exponent[0] = exponent;
-  Vector x;
+  Vector<kSide> x;
   x.fill([](int, int) { return 0.0f; });
   const PoissonOptions& options = images.problem.options;
   const Limits limits = {options.tol * static_cast<double>(scale), options.rtol,
@@ -116,7 +116,8 @@ __device__ Status solve_channel(const Memory& m, const Images<kSide>& images,
   remove_mean_if_full(m, *points, &x);
   const float unscale = ldexpf(1.0f, images.memory.exponent[0]);
   x.fill([&](int colour, int i) { return x.of[colour][i] * unscale; });
-  const float lost = sum_of([&](int colour, int i) { return x.of[colour][i] - x.of[colour][i]; });
+  const float lost =
+      sum_of<kSide>([&](int colour, int i) { return x.of[colour][i] - x.of[colour][i]; });
   if (block_reduce(lost == 0.0f ? 0.0f : 1.0f, Largest(), m.float_slots) > 0.0f) return kNotFinite;
   share(*points, x);
   const int c = images.memory.channel[0];
@@ -133,7 +134,7 @@ __device__ Status solve_channel(const Memory& m, const Images<kSide>& images,
 
 // Writes the unknowns of all channels. Neighbouring threads write neighbouring pixels.
 template <int kSide>
-__device__ void composite(const Memory& m, const Images<kSide>& images) {
+__device__ void composite(const Memory<kSide>& m, const Images<kSide>& images) {
   const BlockGroup block;
   const Grid grid = finest_grid<kSide>(m);
   const Guide<kSide> guide = make_guide(m, images.memory, grid, images);
@@ -165,7 +166,7 @@ __device__ void composite(const Memory& m, const Images<kSide>& images) {
 
 // Returns what becomes of a sample whose patch has its place: kApplied, or why it is left alone.
 template <int kSide>
-__device__ Status blend_sample(const Memory& m, const BlendMemory& memory,
+__device__ Status blend_sample(const Memory<kSide>& m, const BlendMemory& memory,
                                const BlendProblem& problem) {
   const Images<kSide> images = {problem, memory};
   const MaskTraits mask = read_support<kSide>(m, memory, problem, images.sample());
@@ -202,7 +203,7 @@ template <int kSide>
 __global__ void __launch_bounds__(Layout<kSide>::kThreads, BlendLayout<kSide>::kBlocks)
     blend_patches(BlendProblem problem) {
   SSAD_DYNAMIC_SHARED(bytes);
-  const Memory m = carve_solver<kSide>(bytes);
+  const Memory<kSide> m = carve_solver<kSide>(bytes);
   const BlendMemory memory =
       carve_blend<kSide>(bytes, m, static_cast<int>(problem.target.c), problem.mask_kind);
   const BlockGroup block;
@@ -234,7 +235,7 @@ const char* launch_patches(const BlendProblem& problem, void* stream) {
 
 int64_t poisson_blend_bytes(int64_t side, int64_t channels, MaskKind mask) {
   return side <= kSmallSide ? BlendLayout<kSmallSide>::bytes(channels, mask)
-                            : BlendLayout<kLargestSide>::bytes(channels, mask);
+                            : BlendLayout<kMediumSide>::bytes(channels, mask);
 }
 
 const char* poisson_blend(const BlendProblem& given, int64_t side, void* stream) {
@@ -242,11 +243,11 @@ const char* poisson_blend(const BlendProblem& given, int64_t side, void* stream)
   PoissonOptions& options = problem.options;
   if (options.solver == kSine && options.rtol < kExact) options.rtol = kExact;
   constexpr int64_t kMostBlocks = INT32_MAX;
-  if (side > kLargestSide) return "a side is larger than a block can take";
+  if (side > kMediumSide) return "a side is larger than a block can take";
   if (problem.target.n > kMostBlocks) return "too many images for one launch";
   if (problem.target.n == 0) return nullptr;
   return side <= kSmallSide ? launch_patches<kSmallSide>(problem, stream)
-                            : launch_patches<kLargestSide>(problem, stream);
+                            : launch_patches<kMediumSide>(problem, stream);
 }
 
 }  // namespace ssad::cuda

@@ -20,7 +20,7 @@ __device__ inline Guidance choose_guidance(const BlendProblem& problem, int64_t 
 // that is in here is fetched anew for each channel: registers are for the solver.
 template <int kSide>
 struct Guide {
-  const Memory& m;
+  const Memory<kSide>& m;
   const BlendMemory& memory;
   const Grid& grid;
   Weights<kSide> weights;
@@ -124,8 +124,8 @@ struct Guide {
 };
 
 template <int kSide>
-__device__ Guide<kSide> make_guide(const Memory& m, const BlendMemory& memory, const Grid& grid,
-                                   const Images<kSide>& images) {
+__device__ Guide<kSide> make_guide(const Memory<kSide>& m, const BlendMemory& memory,
+                                   const Grid& grid, const Images<kSide>& images) {
   const BlendPlan plan = memory.plan[0];
   const BlendProblem& problem = images.problem;
   return {m,

@@ -31,9 +31,9 @@ struct BlendLayout {
 
   // That a multiprocessor shall have room for; of small ones its shared memory holds few more.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-  static constexpr int kBlocks = kSide < kLargestSide ? 6 : 1;  // for two, three registers spill
+  static constexpr int kBlocks = kSide < kMediumSide ? 6 : 1;  // for two, three registers spill
 #else
-  static constexpr int kBlocks = kSide < kLargestSide ? 6 : Solver::kBlocks;
+  static constexpr int kBlocks = kSide < kMediumSide ? 6 : Solver::kBlocks;
 #endif
 
   static constexpr int kTarget = Solver::kEdges;
@@ -77,15 +77,15 @@ struct BlendMemory {
 };
 
 template <int kSide>
-__device__ Memory carve_solver(unsigned char* bytes) {
+__device__ Memory<kSide> carve_solver(unsigned char* bytes) {
   using L = BlendLayout<kSide>;
-  Memory m = carve<kSide>(bytes);
+  Memory<kSide> m = carve<kSide>(bytes);
   m.inverse = shared_array<float>(bytes, L::kInverse, L::Solver::kCoarse);
   return m;
 }
 
 template <int kSide>
-__device__ BlendMemory carve_blend(unsigned char* bytes, const Memory& m, int channels,
+__device__ BlendMemory carve_blend(unsigned char* bytes, const Memory<kSide>& m, int channels,
                                    MaskKind mask) {
   using L = BlendLayout<kSide>;
   const int waiting = waiting_channels(channels) * L::kPixels;

@@ -51,7 +51,7 @@ __device__ inline uint32_t packed_bytes(uint32_t byte) {
 // Reads a sample's mask into support and weights. OpenCV takes the outermost pixels of a patch for
 // unset, some of which may lie beyond the image. Ends with a barrier.
 template <int kSide>
-__device__ MaskTraits read_support(const Memory& m, const BlendMemory& memory,
+__device__ MaskTraits read_support(const Memory<kSide>& m, const BlendMemory& memory,
                                    const BlendProblem& problem, int64_t sample) {
   const BlendPlan plan = memory.plan[0];
   const int h = static_cast<int>(plan.h), w = static_cast<int>(plan.w);
@@ -94,7 +94,7 @@ __device__ MaskTraits read_support(const Memory& m, const BlendMemory& memory,
 
 // The inside of the rectangle around the support, in place of the support. Ends with a barrier.
 template <int kSide>
-__device__ void keep_interior(const Memory& m, int h) {
+__device__ void keep_interior(const Memory<kSide>& m, int h) {
   const BlockGroup block;
   const Box box = m.box[0];
   const int y1 = box.y + (box.is_turned ? box.w : box.h), w = box.is_turned ? box.h : box.w;
@@ -107,7 +107,7 @@ __device__ void keep_interior(const Memory& m, int h) {
 
 // The unknowns, into the solver's pixels, and the box around them. Ends with a barrier.
 template <int kSide>
-__device__ Box find_unknowns(const Memory& m, const BlendMemory& memory, bool is_mask) {
+__device__ Box find_unknowns(const Memory<kSide>& m, const BlendMemory& memory, bool is_mask) {
   const BlockGroup block;
   const BlendPlan plan = memory.plan[0];
   const int h = static_cast<int>(plan.h), w = static_cast<int>(plan.w);

@@ -40,6 +40,9 @@ __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / kWar
 __device__ inline int warp_count() { return static_cast<int>(blockDim.x) / kWarp; }
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
 
+__device__ __forceinline__ int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+__device__ __forceinline__ int32_t larger(int32_t a, int32_t b) { return a < b ? b : a; }
+
 struct Sum {
   template <class T>
   __device__ T operator()(T a, T b) const {
@@ -54,9 +57,10 @@ struct Largest {
   }
 };
 
-// Combines a value of every thread of the block. A tree within each warp, then one of the warps,
-// which each warp climbs for itself: the order is fixed, so every thread gets the same bits, and
-// the same ones in every run. The slots, one per warp, may be used again at once.
+// Combines a value of every thread of the block, which has a power of two of warps. A tree within
+// each warp, then one of the warps, which each lane climbs for itself: pairs are the same for all,
+// and combine(a, b) is combine(b, a), so every thread gets the same bits, and the same ones in
+// every run. The slots, one per warp, may be used again at once.
 template <class T, class Combine>
 __device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
   const BlockGroup block;
@@ -66,14 +70,13 @@ __device__ T block_reduce(T value, Combine combine, Shared<T> slots) {
   }
   if (lane_index() == 0) slots[warp_index()] = value;
   block.sync();
-  const int lane = lane_index(), warps = warp_count();
-  T all = slots[lane < warps ? lane : 0];
+  const int warps = warp_count();
+  T all = slots[lane_index() & (warps - 1)];
   block.sync();
   for (int distance = 1; distance < warps; distance *= 2) {
-    const T other = __shfl_down_sync(kWholeWarp, all, distance);
-    if (lane + distance < warps) all = combine(all, other);
+    all = combine(all, __shfl_xor_sync(kWholeWarp, all, distance));
   }
-  return __shfl_sync(kWholeWarp, all, 0);
+  return all;
 }
 
 }  // namespace ssad::cuda

@@ -11,10 +11,12 @@ template <int kSide>
 __global__ void __launch_bounds__(Layout<kSide>::kThreads, Layout<kSide>::kBlocks)
     solve_planes(PoissonPlanes planes) {
   SSAD_DYNAMIC_SHARED(bytes);
-  const Memory m = carve<kSide>(bytes);
+  Memory<kSide> m = carve<kSide>(bytes);
+  m.parked = planes.scratch + int64_t{blockIdx.x} * Layout<kSide>::kParked;
   for_the_plane<kSide>(m, planes, [&](const Box& box, const Plane& plane, int64_t index) {
     build_hierarchy<kSide>(m, box);
-    const auto iterate = [&](const Limits& limits, FinePoints<kSide>* points, Vector* x) {
+    const auto iterate = [&](const Limits& limits, FinePoints<kSide>* points,
+                             KeptVector<kSide>* x) {
       return conjugate_gradients(m, limits, points, x);
     };
     solve_plane<kSide>(m, box, plane, planes, index, iterate);
@@ -28,12 +30,25 @@ const char* launch_planes(const PoissonPlanes& planes, void* stream) {
 }
 
 const char* solve_by_multigrid(const PoissonPlanes& planes, void* stream) {
-  return planes.h <= kSmallSide && planes.w <= kSmallSide
-             ? launch_planes<kSmallSide>(planes, stream)
-             : launch_planes<kLargestSide>(planes, stream);
+  const int64_t side = planes.h > planes.w ? planes.h : planes.w;
+  return side <= kSmallSide    ? launch_planes<kSmallSide>(planes, stream)
+         : side <= kMediumSide ? launch_planes<kMediumSide>(planes, stream)
+                               : launch_planes<kLargeSide>(planes, stream);
 }
 
 }  // namespace
+
+int64_t multigrid_bytes(int64_t side) {
+  return side <= kSmallSide    ? Layout<kSmallSide>::kBytes
+         : side <= kMediumSide ? Layout<kMediumSide>::kBytes
+                               : Layout<kLargeSide>::kBytes;
+}
+
+int64_t poisson_scratch_size(PoissonSolver solver, int64_t planes, int64_t h, int64_t w) {
+  if (solver == kSine) return sine_table_size(h) + sine_table_size(w);
+  const bool is_large = solver == kMultigrid && (h > kMediumSide || w > kMediumSide);
+  return is_large ? planes * Layout<kLargeSide>::kParked : 0;
+}
 
 const char* poisson_solve(const PoissonPlanes& planes, void* stream) {
   constexpr int64_t kMostBlocks = INT32_MAX;

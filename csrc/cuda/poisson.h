@@ -11,11 +11,11 @@ namespace ssad::cuda {
 // solution is known.
 enum NaturalSide : uint8_t { kTop = 1, kBottom = 2, kLeft = 4, kRight = 8 };
 
-// The largest side of a plane that a block takes.
-constexpr int kSmallSide = 32, kLargestSide = 64, kLargestSineSide = 128;
+// The largest sides of planes that a block takes: of its three sizes.
+constexpr int kSmallSide = 32, kMediumSide = 64, kLargeSide = 128;
 
 inline int largest_side(PoissonSolver solver) {
-  return solver == kSine ? kLargestSineSide : solver == kSor ? kSmallSide : kLargestSide;
+  return solver == kSor ? kSmallSide : solver == kJacobi ? kMediumSide : kLargeSide;
 }
 
 // A batch of Dirichlet problems on pixel masks as in ssad::PoissonProblem, in device memory,
@@ -37,11 +37,17 @@ struct PoissonPlanes {
   int8_t* status;          // (n, c): kApplied, kNotConverged or kNotFinite
   int32_t* iterations;     // (n, c)
   float* residual;         // (n, c): max |Laplace(u) - rhs| over the mask
-  float* tables;           // kSine: room for sine_table_size(h) + sine_table_size(w) elements
+  float* scratch;          // room for poisson_scratch_size() elements
 };
 
 // Of a side of n pixels, whose transform has n - 2 points: its matrix, and its eigenvalues.
 inline int64_t sine_table_size(int64_t n) { return n > 2 ? (n - 2) * (n - 1) : 0; }
+
+// Elements of scratch memory for so many planes.
+int64_t poisson_scratch_size(PoissonSolver solver, int64_t planes, int64_t h, int64_t w);
+
+// Bytes of shared memory that multigrid takes for a plane of which no side is larger.
+int64_t multigrid_bytes(int64_t side);
 
 // Queues the work in the stream (a cudaStream_t) and returns at once: null, or what is wrong.
 const char* poisson_solve(const PoissonPlanes& planes, void* stream);

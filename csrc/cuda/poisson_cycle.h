@@ -54,7 +54,7 @@ __device__ void restrict_residual(const Grid& g, const Shared<float>& red,
 template <class Points>
 __device__ float correction_at(const Points& points, const Grid& coarse, const Shared<float>& u,
                                const Point& point) {
-  const int lower = point.y / 2, right = point.x / 2;
+  const int lower = point.y >> 1, right = point.x / 2;
   if (points.grid.h == 1 || (point.y & 1) != 0) return u[coarse.index(lower, right)];
   const float a = u[coarse.index(lower - 1, right - 1)], b = u[coarse.index(lower - 1, right)];
   const float c = u[coarse.index(lower, right - 1)], d = u[coarse.index(lower, right)];
@@ -112,7 +112,8 @@ __device__ inline bool fits_a_warp(const Grid& g) { return g.h << g.lanes <= kWa
 
 // From grid 1 down and up again. Grids with a point of each colour per lane are left to one warp,
 // which waits for its own lanes only.
-__device__ inline void cycle_coarse(const Memory& m, int levels) {
+template <int kSide>
+__device__ void cycle_coarse(const Memory<kSide>& m, int levels) {
   const BlockGroup block;
   const WarpGroup warp;
   using OfBlock = CoarsePoints<BlockGroup>;
@@ -135,7 +136,7 @@ __device__ inline void cycle_coarse(const Memory& m, int levels) {
 }
 
 template <int kSide>
-__device__ void v_cycle(const Memory& m, const FinePoints<kSide>& points, int levels) {
+__device__ void v_cycle(const Memory<kSide>& m, const FinePoints<kSide>& points, int levels) {
   const BlockGroup block;
   points.template each<kRed>([&](const Point& point) {
     points.u[point.at] = points.template f<kRed>(point) * points.template inverse<kRed>(point);

@@ -2,6 +2,8 @@
 // The grids of a multigrid hierarchy, and where their values lie in a block's shared memory.
 #pragma once
 
+#include <type_traits>
+
 #include "block.h"
 #include "poisson.h"
 
@@ -61,15 +63,25 @@ __host__ __device__ constexpr int colour_of(int h, int stride) {
   return (words + kHalf - 1) / kBanks * kBanks + kHalf;
 }
 
-// A block for planes of at most kSide x kSide, sixteen pixels for each thread.
+// A block for planes of at most kSide x kSide.
 template <int kSide>
 struct Layout {
-  static constexpr int kThreads = kSide * kSide / 16;
+  // Pixels of a colour for each thread.
+  static constexpr int kSlots = kSide > kMediumSide ? 16 : 8;
+  static constexpr int kThreads = kSide * kSide / (2 * kSlots);
   // Blocks that a multiprocessor shall have room for: 128 registers for each of 512 threads. With
-  // more blocks, so fewer registers, the four vectors of a thread no longer fit (see
+  // more blocks, so fewer registers, the vectors of a thread no longer fit (see
   // docs/design/003-gpu-slice.md).
   static constexpr int kBlocks = 512 / kThreads;
+  // Whether a thread has registers for two of its four vectors only, and the others are in global
+  // memory, in so many elements of each plane.
+  static constexpr bool kParks = kSlots > 8;
+  static constexpr int kParked = kParks ? 2 * kSide * kSide : 0;
   static constexpr int kMostLevels = 8;
+  // Of a row of bits.
+  static constexpr int kRowWords = kSide > 64 ? kSide / 64 : 1;
+  // Four bits for each slot.
+  using Edges = std::conditional_t<(kSlots > 8), uint64_t, uint32_t>;
 
   static constexpr int plane_words(int side) { return 2 * colour_of(side, stride_of(side)); }
   static constexpr int hierarchy_words(int side) {
@@ -84,19 +96,20 @@ struct Layout {
 
   // In bytes; what has the widest elements comes first.
   static constexpr int kPixels = 0;
-  static constexpr int kBits = kPixels + kSide * int{sizeof(uint64_t)};
-  static constexpr int kSlots = kBits + 2 * kSide * int{sizeof(uint64_t)};
-  static constexpr int kFloatSlots = kSlots + kMostWarps * int{sizeof(double)};
+  static constexpr int kBits = kPixels + kSide * kRowWords * int{sizeof(uint64_t)};
+  static constexpr int kSumSlots = kBits + 2 * kSide * kRowWords * int{sizeof(uint64_t)};
+  static constexpr int kFloatSlots = kSumSlots + kMostWarps * int{sizeof(double)};
   static constexpr int kGrids = kFloatSlots + kMostWarps * int{sizeof(float)};
   static constexpr int kBox = kGrids + kMostLevels * int{sizeof(uint32_t)};
   static constexpr int kFineU = kBox + int{sizeof(Box)};
-  static constexpr int kEdges = kFineU + kFine * int{sizeof(float)};
-  static constexpr int kFineBytes = kEdges + 2 * kThreads * int{sizeof(uint32_t)};
+  static constexpr int kFineEnd = kFineU + kFine * int{sizeof(float)};
+  static constexpr int kEdges = (kFineEnd + alignof(Edges) - 1) / alignof(Edges) * alignof(Edges);
+  static constexpr int kFineBytes = kEdges + 2 * kThreads * int{sizeof(Edges)};
   // Coarse grids, if any.
   static constexpr int kU = kFineBytes;
   static constexpr int kF = kU + kCoarse * int{sizeof(float)};
   static constexpr int kInverse = kF + kCoarse * int{sizeof(float)};
-  static_assert(kSide < 1 << 7 && kCoarse < 1 << 14);  // see packed()
+  static_assert(kSide < 1 << 8 && kCoarse < 1 << 16);  // see packed()
   static constexpr int kBytes = kInverse + kCoarse * int{sizeof(float)};
 };
 
@@ -115,16 +128,17 @@ __device__ Grid make_finest_grid(int h, int w, int natural) {
 }
 
 // A grid in a word, since all threads fetch it again and again; but for its bits, which only
-// building the hierarchy needs.
+// building the hierarchy needs. The start is a multiple of 16.
 __device__ inline uint32_t packed(const Grid& g) {
-  return static_cast<uint32_t>(g.natural | g.h << 4 | g.w << 11 | g.start << 18);
+  const auto start = static_cast<uint32_t>(g.start);
+  return static_cast<uint32_t>(g.natural | g.h << 4 | g.w << 12) | start << 16;
 }
 
 __device__ inline Grid unpacked(uint32_t word) {
   const auto field = [=](int first, int bits) {
     return static_cast<int>(word >> first & ((1u << bits) - 1));
   };
-  return make_grid(field(4, 7), field(11, 7), field(18, 14), 0, field(0, 4));
+  return make_grid(field(4, 8), field(12, 8), field(20, 12) * 16, 0, field(0, 4));
 }
 
 // Coarse point i lies on fine point 2 i + 1. A grid that is one row high is coarsened along it.
@@ -136,46 +150,60 @@ __device__ inline Grid coarsened(const Grid& g, bool is_finest) {
 __device__ inline bool can_coarsen(const Grid& g) { return g.w > 1; }
 
 // A block's shared memory. `fine` is the only plane of the finest grid: the rest of it is in
-// registers.
+// registers, or parked.
+template <int kSide>
 struct Memory {
-  Shared<uint64_t> pixels;  // the mask of the plane, a row each
-  Shared<uint64_t> bits;    // the masks of all grids, a row each
+  Shared<uint64_t> pixels;  // the mask of the plane, kRowWords for each row
+  Shared<uint64_t> bits;    // the masks of all grids, likewise
   Shared<double> slots;
   Shared<float> float_slots;
   Shared<uint32_t> grids;  // packed
   Shared<Box> box;
-  Shared<uint32_t> edges;  // of the finest grid's points, see FinePoints
+  Shared<typename Layout<kSide>::Edges> edges;  // of the finest grid's points, see FinePoints
   Shared<float> fine;
   Shared<float> u, f, inverse;  // of the coarse grids: u is about inverse(A) f; 1 / degree or 0
+  Global<float> parked;         // kParked elements
 };
 
+// The vectors that a solver keeps on the finest grid, where it cannot in registers.
+enum class Parked : int { kSolution, kDirection };
+
+// Bit x of a row.
 template <int kSide>
-__device__ Grid finest_grid(const Memory& m) {
+__device__ bool bit_at(const Shared<uint64_t>& rows, int y, int x) {
+  constexpr int kWords = Layout<kSide>::kRowWords;
+  const uint64_t word = rows[kWords == 1 ? y : y * kWords + (x >> 6)];
+  return (word >> (kWords == 1 ? x : x & 63) & 1) != 0;
+}
+
+template <int kSide>
+__device__ Grid finest_grid(const Memory<kSide>& m) {
   const Grid g = unpacked(m.grids[0]);
   return make_finest_grid<kSide>(g.h, g.w, g.natural);
 }
 
 // Without coarse grids: the first kFineBytes.
 template <int kSide>
-__device__ Memory carve_finest(unsigned char* bytes) {
+__device__ Memory<kSide> carve_finest(unsigned char* bytes) {
   using L = Layout<kSide>;
-  return {shared_array<uint64_t>(bytes, L::kPixels, kSide),
-          shared_array<uint64_t>(bytes, L::kBits, 2 * kSide),
-          shared_array<double>(bytes, L::kSlots, kMostWarps),
+  return {shared_array<uint64_t>(bytes, L::kPixels, kSide * L::kRowWords),
+          shared_array<uint64_t>(bytes, L::kBits, 2 * kSide * L::kRowWords),
+          shared_array<double>(bytes, L::kSumSlots, kMostWarps),
           shared_array<float>(bytes, L::kFloatSlots, kMostWarps),
           shared_array<uint32_t>(bytes, L::kGrids, L::kMostLevels),
           shared_array<Box>(bytes, L::kBox, 1),
-          shared_array<uint32_t>(bytes, L::kEdges, 2 * L::kThreads),
+          shared_array<typename L::Edges>(bytes, L::kEdges, 2 * L::kThreads),
           shared_array<float>(bytes, L::kFineU, L::kFine),
+          {},
           {},
           {},
           {}};
 }
 
 template <int kSide>
-__device__ Memory carve(unsigned char* bytes) {
+__device__ Memory<kSide> carve(unsigned char* bytes) {
   using L = Layout<kSide>;
-  Memory m = carve_finest<kSide>(bytes);
+  Memory<kSide> m = carve_finest<kSide>(bytes);
   m.u = shared_array<float>(bytes, L::kU, L::kCoarse);
   m.f = shared_array<float>(bytes, L::kF, L::kCoarse);
   m.inverse = shared_array<float>(bytes, L::kInverse, L::kCoarse);

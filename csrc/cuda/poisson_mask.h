@@ -7,14 +7,15 @@
 
 namespace ssad::cuda {
 
-__device__ inline bool is_unknown(const Memory& m, const Grid& g, int y, int x) {
+template <int kSide>
+__device__ bool is_unknown(const Memory<kSide>& m, const Grid& g, int y, int x) {
   if (y < 0 || y >= g.h || x < 0 || x >= g.w) return false;
-  const uint64_t row = m.bits[g.bits + y];
-  return (row >> x & 1) != 0;
+  return bit_at<kSide>(m.bits, g.bits + y, x);
 }
 
 // An unknown, or beyond the image: nothing there holds the solution to zero.
-__device__ inline bool is_free(const Memory& m, const Grid& g, int y, int x) {
+template <int kSide>
+__device__ bool is_free(const Memory<kSide>& m, const Grid& g, int y, int x) {
   if (y < 0) return g.is_natural(kTop);
   if (y >= g.h) return g.is_natural(kBottom);
   if (x < 0) return g.is_natural(kLeft);
@@ -23,44 +24,54 @@ __device__ inline bool is_free(const Memory& m, const Grid& g, int y, int x) {
 }
 
 // Rows of bits, one by each warp: bit x of row y is is_set(y, x).
-template <class IsSet>
+template <int kSide, class IsSet>
 __device__ void fill_rows(int h, int w, IsSet is_set, Shared<uint64_t> rows) {
+  constexpr int kWords = Layout<kSide>::kRowWords;
   for (int y = warp_index(); y < h; y += warp_count()) {
-    uint64_t row = 0;
-    for (int x = 0; x < w; x += kWarp) {
-      const int own = x + lane_index();
-      const uint64_t part = __ballot_sync(kWholeWarp, own < w && is_set(y, own));
-      row |= part << x;
+    SSAD_UNROLL
+    for (int i = 0; i < kWords; ++i) {
+      const int rest = w - 64 * i;
+      uint64_t word = 0;
+      for (int x = 0; x < 64 && x < rest; x += kWarp) {
+        const int own = x + lane_index();
+        const uint64_t part = __ballot_sync(kWholeWarp, own < rest && is_set(y, 64 * i + own));
+        word |= part << x;
+      }
+      if (lane_index() == 0) rows[y * kWords + i] = word;
     }
-    if (lane_index() == 0) rows[y] = row;
   }
 }
 
 // By one warp; its first lane writes the box.
 template <int kSide>
-__device__ void find_box(const Memory& m, int h, int w, int natural) {
-  uint64_t occupied = 0, columns = 0;
-  int unknowns = 0;
-  for (int y = 0; y < h; y += kWarp) {
-    const int own = y + lane_index();
-    const uint64_t row = own < h ? m.pixels[own] : uint64_t{0};
-    const uint64_t part = __ballot_sync(kWholeWarp, row != 0);
-    occupied |= part << y;
-    columns |= row;
-    unknowns += __popcll(row);
+__device__ void find_box(const Memory<kSide>& m, int h, int w, int natural) {
+  constexpr int kWords = Layout<kSide>::kRowWords;
+  int y0 = kSide, end_y = 0, x0 = kSide, end_x = 0, unknowns = 0;
+  for (int i = lane_index(); i < h * kWords; i += kWarp) {
+    SSAD_TURN(i - lane_index());
+    const uint64_t word = m.pixels[i];
+    if (word == 0) continue;
+    const int y = i / kWords, first = i % kWords * 64;
+    const auto bits = static_cast<long long>(word);
+    y0 = smaller(y0, y);
+    end_y = y + 1;
+    x0 = smaller(x0, first + __ffsll(bits) - 1);
+    end_x = larger(end_x, first + 64 - __clzll(bits));
+    unknowns += __popcll(word);
   }
   SSAD_UNROLL
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    columns |= __shfl_xor_sync(kWholeWarp, columns, distance);
+    y0 = smaller(y0, __shfl_xor_sync(kWholeWarp, y0, distance));
+    end_y = larger(end_y, __shfl_xor_sync(kWholeWarp, end_y, distance));
+    x0 = smaller(x0, __shfl_xor_sync(kWholeWarp, x0, distance));
+    end_x = larger(end_x, __shfl_xor_sync(kWholeWarp, end_x, distance));
     unknowns += __shfl_xor_sync(kWholeWarp, unknowns, distance);
   }
   if (lane_index() != 0) return;
   Box box = {0, 0, 0, 0, 0, 0, unknowns, 0, 0};
   if (unknowns > 0) {
-    const int end_y = 64 - __clzll(static_cast<long long>(occupied));
-    const int end_x = 64 - __clzll(static_cast<long long>(columns));
-    box.y = __ffsll(static_cast<long long>(occupied)) - 1;
-    box.x = __ffsll(static_cast<long long>(columns)) - 1;
+    box.y = y0;
+    box.x = x0;
     const bool top = (natural & kTop) != 0 && box.y == 0;
     const bool bottom = (natural & kBottom) != 0 && end_y == h;
     const bool left = (natural & kLeft) != 0 && box.x == 0;
@@ -80,9 +91,10 @@ __device__ void find_box(const Memory& m, int h, int w, int natural) {
 
 // Reads a sample's mask and finds its box. Ends with a barrier.
 template <int kSide>
-__device__ Box read_mask(const Memory& m, Global<const bool> mask, int h, int w, int natural) {
+__device__ Box read_mask(const Memory<kSide>& m, Global<const bool> mask, int h, int w,
+                         int natural) {
   const BlockGroup block;
-  fill_rows(h, w, [=](int y, int x) { return mask[y * w + x]; }, m.pixels);
+  fill_rows<kSide>(h, w, [=](int y, int x) { return mask[y * w + x]; }, m.pixels);
   block.sync();
   if (warp_index() == 0) find_box<kSide>(m, h, w, natural);
   block.sync();
@@ -95,7 +107,8 @@ __device__ inline int edges_at(const Grid& g, int y, int x) {
          (g.is_natural(kLeft) && x == 0) - (g.is_natural(kRight) && x == g.w - 1);
 }
 
-__device__ inline bool is_coarse_unknown_at(const Memory& m, const Grid& g, int y, int x) {
+template <int kSide>
+__device__ bool is_coarse_unknown_at(const Memory<kSide>& m, const Grid& g, int y, int x) {
   const int fine_y = g.h > 1 ? 2 * y + 1 : 0, fine_x = 2 * x + 1;
   int free_neighbours = is_free(m, g, fine_y, fine_x - 1) + is_free(m, g, fine_y, fine_x + 1);
   if (g.h > 1) {
@@ -109,7 +122,8 @@ __device__ inline bool is_coarse_unknown_at(const Memory& m, const Grid& g, int 
 // A hole that no coarse point sees still holds its surroundings to zero. Each of them gets a leak
 // for it, as if it had further edges to boundary pixels, and hands its leak on to coarser grids.
 // The finest grid has no leaks; those of another one are where its f will be.
-__device__ inline float coarse_leak(const Memory& m, const Grid& g, bool is_finest, int y, int x) {
+template <int kSide>
+__device__ float coarse_leak(const Memory<kSide>& m, const Grid& g, bool is_finest, int y, int x) {
   const int fine_y = g.h > 1 ? 2 * y + 1 : 0, fine_x = 2 * x + 1;
   const int reach = g.h > 1 ? 1 : 0;
   float sum = 0.0f;
@@ -143,15 +157,14 @@ __device__ inline float coarse_inverse(const Grid& g, int y, int x, float across
 
 // The finest grid, with its bits; its plane gets its zeros. Ends with a barrier.
 template <int kSide>
-__device__ Grid build_finest_grid(const Memory& m, const Box& box) {
+__device__ Grid build_finest_grid(const Memory<kSide>& m, const Box& box) {
   const BlockGroup block;
   const Grid fine = make_finest_grid<kSide>(box.h, box.w, box.natural);
   for (int i = block.rank(); i < Layout<kSide>::kFine; i += block.size()) m.fine[i] = 0.0f;
   const auto is_set = [&](int y, int x) {
-    const uint64_t row = m.pixels[box.pixel_y(y, x)];
-    return (row >> box.pixel_x(y, x) & 1) != 0;
+    return bit_at<kSide>(m.pixels, box.pixel_y(y, x), box.pixel_x(y, x));
   };
-  fill_rows(box.h, box.w, is_set, m.bits);
+  fill_rows<kSide>(box.h, box.w, is_set, m.bits);
   if (block.rank() == 0) m.grids[0] = packed(fine);
   block.sync();
   return fine;
@@ -160,7 +173,8 @@ __device__ Grid build_finest_grid(const Memory& m, const Box& box) {
 // Fills the bits of all grids, and inverse of the coarse ones; u gets its zeros, and the box the
 // number of grids. Coarse grids and box are to be looked at after the next barrier only.
 template <int kSide>
-__device__ void build_hierarchy(const Memory& m, const Box& box) {
+__device__ void build_hierarchy(const Memory<kSide>& m, const Box& box) {
+  constexpr int kWords = Layout<kSide>::kRowWords;
   const BlockGroup block;
   for (int i = block.rank(); i < Layout<kSide>::kCoarse; i += block.size()) m.u[i] = 0.0f;
   Grid fine = build_finest_grid<kSide>(m, box);
@@ -169,12 +183,13 @@ __device__ void build_hierarchy(const Memory& m, const Box& box) {
   while (can_coarsen(fine)) {
     const bool is_finest = levels == 1;
     const Grid coarse = coarsened(fine, is_finest);
-    fill_rows(
+    const Shared<uint64_t> bits = m.bits + coarse.bits * kWords;
+    fill_rows<kSide>(
         coarse.h, coarse.w, [&](int y, int x) { return is_coarse_unknown_at(m, fine, y, x); },
-        m.bits + coarse.bits);
+        bits);
     block.sync();
     uint64_t any = 0;
-    for (int y = 0; y < coarse.h; ++y) any |= m.bits[coarse.bits + y];
+    for (int i = 0; i < coarse.h * kWords; ++i) any |= bits[i];
     if (any == 0) break;
     if (fine.h == 1) across *= 4.0f;
     const int log_width = coarse.lanes + 1;  // of both colours

@@ -48,7 +48,7 @@ __device__ inline void report(const PoissonPlanes& planes, int64_t index, Status
 // The finest grid's points with the plane's pixels.
 template <int kSide>
 struct Domain {
-  const Memory& memory;
+  const Memory<kSide>& memory;
   const Box& box;
   const Plane& plane;
   const Grid& grid;
@@ -100,14 +100,13 @@ struct Domain {
 
 // Writes the solution: value(y, x) at the unknowns, given their place in the box, and elsewhere the
 // boundary's bits. Neighbouring threads write neighbouring pixels.
-template <class Value>
-__device__ void store(const Memory& m, const Box& box, const Plane& plane, Value value) {
+template <int kSide, class Value>
+__device__ void store(const Memory<kSide>& m, const Box& box, const Plane& plane, Value value) {
   const BlockGroup block;
   for (int i = block.rank(); i < plane.h * plane.w; i += block.size()) {
     SSAD_TURN(i - block.rank());
     const int y = i / plane.w, x = i % plane.w;
-    const uint64_t row = m.pixels[y];
-    if ((row >> x & 1) == 0) {
+    if (!bit_at<kSide>(m.pixels, y, x)) {
       plane.solution[i] = plane.boundary_at(y, x);
     } else {
       const int down = y - box.y, along = x - box.x;

@@ -38,11 +38,32 @@ __device__ inline float border_factor(const Grid& g, int y, int x) {
   return (top_or_bottom ? 2.0f : 1.0f) * (left_or_right ? 2.0f : 1.0f);
 }
 
+template <int kSide, class Term>
+__device__ float sum_of(Term term) {
+  float sum = 0.0f;
+  SSAD_UNROLL
+  for (int colour = 0; colour < 2; ++colour) {
+    SSAD_UNROLL
+    for (int i = 0; i < Layout<kSide>::kSlots; ++i) {
+      SSAD_TURN(2 * (Layout<kSide>::kSlots + i) + colour);  // not those of the points before
+      sum += term(colour, i);
+    }
+  }
+  return sum;
+}
+
 // A thread's part of a vector on the finest grid, in registers: all indices are known when
 // compiling. Slots of points that are no unknowns hold zeros.
+template <int kSide>
 struct Vector {
-  static constexpr int kSlots = 8;
+  static constexpr int kSlots = Layout<kSide>::kSlots;
   float of[2][kSlots];
+
+  __device__ Vector() {}
+  __device__ Vector(const Memory<kSide>&, Parked) {}
+
+  __device__ float operator()(int colour, int i) const { return of[colour][i]; }
+  __device__ void put(int colour, int i, float value) { of[colour][i] = value; }
 
   template <class Value>
   __device__ void fill(Value value) {
@@ -53,29 +74,82 @@ struct Vector {
     }
   }
 
+  // By what it was: value(colour, i, old).
+  template <class Value>
+  __device__ void update(Value value) {
+    fill([&](int colour, int i) { return value(colour, i, of[colour][i]); });
+  }
+
+  __device__ float sum() const {
+    return sum_of<kSide>([&](int colour, int i) { return of[colour][i]; });
+  }
+
   // In a slot that is known only when running.
   __device__ void set(int colour, int slot, float value) {
     fill([&](int c, int i) { return c == colour && i == slot ? value : of[c][i]; });
   }
 };
 
-template <class Term>
-__device__ float sum_of(Term term) {
-  float sum = 0.0f;
-  SSAD_UNROLL
-  for (int colour = 0; colour < 2; ++colour) {
-    SSAD_UNROLL
-    for (int i = 0; i < Vector::kSlots; ++i) sum += term(colour, i);
-  }
-  return sum;
-}
+// The same in global memory, for its thread alone, and of unknowns alone: slot by slot, so that a
+// warp's elements lie side by side.
+template <int kSide>
+struct ParkedVector {
+  using L = Layout<kSide>;
+  Shared<typename L::Edges> edges;  // see FinePoints
+  Global<float> of_slots;
 
-__device__ inline float largest_of(const Vector& vector) {
+  __device__ ParkedVector(const Memory<kSide>& m, Parked which) : edges(m.edges) {
+    of_slots = m.parked + (static_cast<int>(which) * kSide * kSide + static_cast<int>(threadIdx.x));
+  }
+
+  __device__ static int place(int colour, int i) { return (colour * L::kSlots + i) * L::kThreads; }
+
+  __device__ float operator()(int colour, int i) const { return of_slots[place(colour, i)]; }
+  __device__ void put(int colour, int i, float value) { of_slots[place(colour, i)] = value; }
+
+  template <class Act>
+  __device__ void each(Act act) const {
+    SSAD_UNROLL
+    for (int colour = 0; colour < 2; ++colour) {
+      const typename L::Edges packed = edges[colour * L::kThreads + static_cast<int>(threadIdx.x)];
+      SSAD_UNROLL
+      for (int i = 0; i < L::kSlots; ++i) {
+        SSAD_TURN(2 * i + colour);
+        if ((packed >> 4 * i & 15u) != 0) act(colour, i);
+      }
+    }
+  }
+
+  template <class Value>
+  __device__ void fill(Value value) {
+    each([&](int colour, int i) { put(colour, i, value(colour, i)); });
+  }
+
+  template <class Value>
+  __device__ void update(Value value) {
+    each([&](int colour, int i) { put(colour, i, value(colour, i, (*this)(colour, i))); });
+  }
+
+  __device__ float sum() const {
+    float sum = 0.0f;
+    each([&](int colour, int i) { sum += (*this)(colour, i); });
+    return sum;
+  }
+};
+
+// A vector that a solver keeps from one iteration to the next, and looks at once in each.
+template <int kSide>
+using KeptVector = std::conditional_t<Layout<kSide>::kParks, ParkedVector<kSide>, Vector<kSide>>;
+
+template <int kSide>
+__device__ float largest_of(const Vector<kSide>& vector) {
   float most = 0.0f;
   SSAD_UNROLL
   for (int colour = 0; colour < 2; ++colour) {
     SSAD_UNROLL
-    for (int i = 0; i < Vector::kSlots; ++i) most = fmaxf(most, fabsf(vector.of[colour][i]));
+    for (int i = 0; i < Vector<kSide>::kSlots; ++i) {
+      most = fmaxf(most, fabsf(vector.of[colour][i]));
+    }
   }
   return most;
 }
@@ -88,16 +162,18 @@ template <int kSide>
 struct FinePoints {
   static constexpr int kColumns = kSide / 2;
   static constexpr int kThreads = Layout<kSide>::kThreads;
-  static constexpr int kRows = Vector::kSlots;
-  static constexpr int kStrips = kSide / kRows, kStripsOfWarp = kWarp / kColumns;
+  static constexpr int kRows = Layout<kSide>::kSlots;
+  static constexpr int kStrips = kSide / kRows;
+  static constexpr int kStripsOfWarp = kWarp > kColumns ? kWarp / kColumns : 1;
+  using Edges = typename Layout<kSide>::Edges;
   static_assert(kThreads / kColumns == kStrips && kRows % 2 == 0);
 
   Grid grid;
   Shared<float> u;
-  Shared<uint32_t> edges;  // a word per colour and thread
-  Vector right_hand_side;
+  Shared<Edges> edges;  // one per colour and thread
+  Vector<kSide> right_hand_side;
 
-  __device__ FinePoints(const Memory& m) : u(m.fine), edges(m.edges) {
+  __device__ FinePoints(const Memory<kSide>& m) : u(m.fine), edges(m.edges) {
     grid = finest_grid<kSide>(m);
   }
 
@@ -116,25 +192,25 @@ struct FinePoints {
     return {at, row(), 2 * column() + odd, odd != 0 ? 1 : -1, 0, kNotUnknown};
   }
 
-  __device__ Point point_after(const Point& first, int rows, uint32_t packed) const {
+  __device__ Point point_after(const Point& first, int rows, Edges packed) const {
     const int shift = rows % 2 == 0 ? first.shift : -first.shift;
     return {first.at + rows * stride(),
             first.y + rows,
             rows % 2 == 0 ? first.x : first.x - first.shift,
             shift,
             rows,
-            packed >> 4 * rows & 15u};
+            static_cast<uint32_t>(packed >> 4 * rows & 15u)};
   }
 
-  __device__ uint32_t packed_edges(int colour) const {
-    const uint32_t packed = edges[colour * kThreads + static_cast<int>(threadIdx.x)];
+  __device__ Edges packed_edges(int colour) const {
+    const Edges packed = edges[colour * kThreads + static_cast<int>(threadIdx.x)];
     return packed;
   }
 
   // The unknowns of a colour. Elsewhere the plane keeps its zeros.
   template <int kColour, class Act>
   __device__ void each(Act act) const {
-    const uint32_t packed = packed_edges(kColour);
+    const Edges packed = packed_edges(kColour);
     const Point first = first_point(kColour);
     SSAD_UNROLL
     for (int i = 0; i < kRows; ++i) {
@@ -147,8 +223,8 @@ struct FinePoints {
   // The unknowns of a colour with the sums of their neighbours, which all have the other one;
   // in_strip(at, i) is the one in row i of the thread's own column.
   template <int kColour, class InStrip, class Act>
-  __device__ void each_around(InStrip in_strip, Act act) const {
-    const uint32_t packed = packed_edges(kColour);
+  __device__ void each_around_in(InStrip in_strip, Act act) const {
+    const Edges packed = packed_edges(kColour);
     if (packed == 0) return;
     const Point first = first_point(kColour);
     const int at = first.at + (kColour == kRed ? to_black() : -to_black());
@@ -167,20 +243,20 @@ struct FinePoints {
 
   template <int kColour, class Act>
   __device__ void each_around(Act act) const {
-    each_around<kColour>([&](int at, int i) -> float { return u[at + i * stride()]; }, act);
+    each_around_in<kColour>([&](int at, int i) -> float { return u[at + i * stride()]; }, act);
   }
 
   // With the vector in the shared plane, which is `own` of all threads.
-  template <int kColour, class Act>
-  __device__ void each_around(const Vector& own, Act act) const {
+  template <int kColour, class Own, class Act>
+  __device__ void each_around(const Own& own, Act act) const {
     constexpr int kOther = kColour == kRed ? kBlack : kRed;
-    each_around<kColour>([&](int, int i) { return own.of[kOther][i]; }, act);
+    each_around_in<kColour>([&](int, int i) { return own(kOther, i); }, act);
   }
 
   // The unknowns of both colours, in a loop: for what is long, done only once or twice, and touches
   // no Vector but with `set`.
   template <class Act>
-  __device__ void each_unknown(const Memory& m, Act act) const {
+  __device__ void each_unknown(const Memory<kSide>& m, Act act) const {
     for (int colour = 0; colour < 2; ++colour) {
       SSAD_TURN(colour);
       const Point first = first_point(colour);
@@ -194,11 +270,11 @@ struct FinePoints {
   }
 
   // Of the thread's own points; nobody else reads them.
-  __device__ void count_edges(const Memory& m) const {
-    uint32_t packed[2] = {0, 0};
+  __device__ void count_edges(const Memory<kSide>& m) const {
+    Edges packed[2] = {0, 0};
     each_unknown(m, [&](int colour, const Point& point) {
-      const auto count = static_cast<uint32_t>(edges_at(grid, point.y, point.x));
-      packed[colour == kRed ? 0 : 1] |= (count == 0 ? kNoEdges : count) << 4 * point.slot;
+      const auto count = static_cast<Edges>(edges_at(grid, point.y, point.x));
+      packed[colour == kRed ? 0 : 1] |= (count == 0 ? Edges{kNoEdges} : count) << 4 * point.slot;
     });
     edges[static_cast<int>(threadIdx.x)] = packed[kRed];
     edges[kThreads + static_cast<int>(threadIdx.x)] = packed[kBlack];
@@ -227,6 +303,32 @@ struct FinePoints {
   }
 };
 
+// What the shared plane has at a thread's own points, by their slots.
+template <int kSide>
+struct OwnPlane {
+  Shared<float> u;
+  int first;
+
+  __device__ explicit OwnPlane(const FinePoints<kSide>& points)
+      : u(points.u), first(points.first_point(kRed).at) {}
+
+  __device__ int place(int colour, int i) const {
+    return first + (colour == kRed ? 0 : Layout<kSide>::kColour) + i * Layout<kSide>::kStride;
+  }
+  __device__ float operator()(int colour, int i) const { return u[place(colour, i)]; }
+};
+
+// A vector that was shared, from where it is nearer.
+template <int kSide>
+__device__ const Vector<kSide>& nearest(const FinePoints<kSide>&, const Vector<kSide>& vector) {
+  return vector;
+}
+
+template <int kSide>
+__device__ OwnPlane<kSide> nearest(const FinePoints<kSide>& points, const ParkedVector<kSide>&) {
+  return OwnPlane<kSide>(points);
+}
+
 // A coarse grid, shared out among a group; everything is in shared memory.
 template <class Group>
 struct CoarsePoints {
@@ -234,7 +336,8 @@ struct CoarsePoints {
   Grid grid;
   Shared<float> u, right_hand_side, inverses;
 
-  __device__ CoarsePoints(const Memory& m, int level) : grid(unpacked(m.grids[level])) {
+  template <int kSide>
+  __device__ CoarsePoints(const Memory<kSide>& m, int level) : grid(unpacked(m.grids[level])) {
     u = m.u + grid.start;
     right_hand_side = m.f + grid.start;
     inverses = m.inverse + grid.start;

@@ -32,9 +32,9 @@ struct SineLayout {
 
 // One side's values, for a matrix that is made of them on the GPU.
 struct Sines {
-  int n;                                // points of the transform
-  float of[kLargestSineSide];           // sin(pi m / (n + 1)) times a factor, m <= n
-  float eigenvalues[kLargestSineSide];  // of mode m + 1
+  int n;                          // points of the transform
+  float of[kLargeSide];           // sin(pi m / (n + 1)) times a factor, m <= n
+  float eigenvalues[kLargeSide];  // of mode m + 1
 };
 
 Sines sines_of(int64_t side) {
@@ -140,8 +140,6 @@ struct Tile {
     }
   }
 };
-
-__device__ inline int smaller(int a, int b) { return a < b ? a : b; }
 
 enum class Along { kRows, kColumns };
 
@@ -281,7 +279,7 @@ __global__ void __launch_bounds__(SineLayout<kSide>::kThreads, SineLayout<kSide>
   const float scale = ldexpf(1.0f, -exponent), unscale = ldexpf(1.0f, exponent);
   each_inside(h, w,
               [&](int y, int x) { m.plane[L::index(y, x)] = m.plane[L::index(y, x)] * scale; });
-  const Global<const float> of_columns = planes.tables;
+  const Global<const float> of_columns = planes.scratch;
   const Global<const float> of_rows = of_columns + (h == w ? 0 : h * (h + 1));
   solve<kSide>(m, of_columns, of_rows, h, w);
   block.sync();
@@ -292,8 +290,8 @@ __global__ void __launch_bounds__(SineLayout<kSide>::kThreads, SineLayout<kSide>
 }
 
 const char* fill_tables(const PoissonPlanes& planes, void* stream) {
-  constexpr int kThreads = kLargestSineSide;
-  float* table = planes.tables;
+  constexpr int kThreads = kLargeSide;
+  float* table = planes.scratch;
   for (const int64_t side : {planes.h, planes.w}) {
     const char* error =
         launch(sine_tables<kThreads>, side - 1, kThreads, 0, stream, sines_of(side), table);
@@ -317,9 +315,9 @@ const char* solve_by_sines(const PoissonPlanes& planes, void* stream) {
     const char* error = fill_tables(planes, stream);
     if (error != nullptr) return error;
   }
-  return side <= kSmallSide     ? launch_planes<kSmallSide>(planes, stream)
-         : side <= kLargestSide ? launch_planes<kLargestSide>(planes, stream)
-                                : launch_planes<kLargestSineSide>(planes, stream);
+  return side <= kSmallSide    ? launch_planes<kSmallSide>(planes, stream)
+         : side <= kMediumSide ? launch_planes<kMediumSide>(planes, stream)
+                               : launch_planes<kLargeSide>(planes, stream);
 }
 
 }  // namespace ssad::cuda

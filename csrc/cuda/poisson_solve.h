@@ -19,42 +19,44 @@ struct Outcome {
 
 // For a full mask, where all points are unknowns: neither b nor u have a mean, and rounding shall
 // not give them one.
-template <int kSide>
-__device__ void remove_mean(const Memory& m, const FinePoints<kSide>& points, int unknowns,
-                            Vector* vector) {
-  const float own = sum_of([&](int colour, int i) { return vector->of[colour][i]; });
-  const double sum = block_reduce(static_cast<double>(own), Sum(), m.slots);
+template <int kSide, class Own>
+__device__ void remove_mean(const Memory<kSide>& m, const FinePoints<kSide>& points, int unknowns,
+                            Own* vector) {
+  const double sum = block_reduce(static_cast<double>(vector->sum()), Sum(), m.slots);
   const auto mean = static_cast<float>(sum / static_cast<double>(unknowns));
-  points.template each<kRed>([&](const Point& p) { vector->of[kRed][p.slot] -= mean; });
-  points.template each<kBlack>([&](const Point& p) { vector->of[kBlack][p.slot] -= mean; });
+  points.template each<kRed>(
+      [&](const Point& p) { vector->put(kRed, p.slot, (*vector)(kRed, p.slot) - mean); });
+  points.template each<kBlack>(
+      [&](const Point& p) { vector->put(kBlack, p.slot, (*vector)(kBlack, p.slot) - mean); });
 }
 
 // Between the shared plane and the owners' registers.
 template <int kSide>
-__device__ void fetch(const FinePoints<kSide>& points, Vector* to) {
+__device__ void fetch(const FinePoints<kSide>& points, Vector<kSide>* to) {
   to->fill([](int, int) { return 0.0f; });
   points.template each<kRed>([&](const Point& p) { to->of[kRed][p.slot] = points.u[p.at]; });
   points.template each<kBlack>([&](const Point& p) { to->of[kBlack][p.slot] = points.u[p.at]; });
 }
 
-template <int kSide>
-__device__ void share(const FinePoints<kSide>& points, const Vector& from) {
-  points.template each<kRed>([&](const Point& p) { points.u[p.at] = from.of[kRed][p.slot]; });
-  points.template each<kBlack>([&](const Point& p) { points.u[p.at] = from.of[kBlack][p.slot]; });
+template <int kSide, class Own>
+__device__ void share(const FinePoints<kSide>& points, const Own& from) {
+  points.template each<kRed>([&](const Point& p) { points.u[p.at] = from(kRed, p.slot); });
+  points.template each<kBlack>([&](const Point& p) { points.u[p.at] = from(kBlack, p.slot); });
 }
 
-template <int kColour, int kSide>
-__device__ void apply_laplacian_to_colour(const FinePoints<kSide>& points, const Vector& own,
-                                          Vector* to) {
+template <int kColour, int kSide, class Own>
+__device__ void apply_laplacian_to_colour(const FinePoints<kSide>& points, const Own& own,
+                                          Vector<kSide>* to) {
   points.template each_around<kColour>(own, [&](const Point& p, float sum) {
     const float degree = p.edges == kNoEdges ? 0.0f : static_cast<float>(p.edges);
-    to->of[kColour][p.slot] = laplacian(degree, own.of[kColour][p.slot], sum);
+    to->of[kColour][p.slot] = laplacian(degree, own(kColour, p.slot), sum);
   });
 }
 
 // A times the vector in the shared plane, which is `own` of all threads.
-template <int kSide>
-__device__ void apply_laplacian(const FinePoints<kSide>& points, const Vector& own, Vector* to) {
+template <int kSide, class Own>
+__device__ void apply_laplacian(const FinePoints<kSide>& points, const Own& own,
+                                Vector<kSide>* to) {
   to->fill([](int, int) { return 0.0f; });
   apply_laplacian_to_colour<kRed>(points, own, to);
   apply_laplacian_to_colour<kBlack>(points, own, to);
@@ -63,7 +65,7 @@ __device__ void apply_laplacian(const FinePoints<kSide>& points, const Vector& o
 // b of the finest grid, by way of the shared plane; false if a value that matters is not finite.
 template <int kSide>
 __device__ bool load(const Domain<kSide>& domain, float offset, FinePoints<kSide>* points) {
-  Vector& b = points->right_hand_side;
+  Vector<kSide>& b = points->right_hand_side;
   b.fill([](int, int) { return 0.0f; });
   share(*points, b);
   bool is_bad = !is_finite(offset);
@@ -76,10 +78,24 @@ __device__ bool load(const Domain<kSide>& domain, float offset, FinePoints<kSide
   return block_reduce(is_bad ? 1.0f : 0.0f, Largest(), domain.memory.float_slots) == 0.0f;
 }
 
+template <int kSide>
+__device__ int exponent_of(const Memory<kSide>& m, const Vector<kSide>& b) {
+  return scale_exponent(block_reduce(largest_of(b), Largest(), m.float_slots));
+}
+
+// Returns the limits that go with it.
+template <int kSide>
+__device__ Limits scale_down(const Memory<kSide>& m, const PoissonPlanes& planes,
+                             Vector<kSide>* b) {
+  const float scale = ldexpf(1.0f, -exponent_of(m, *b));
+  b->fill([&](int colour, int i) { return b->of[colour][i] * scale; });
+  return {planes.tol * static_cast<double>(scale), planes.rtol, planes.max_iterations};
+}
+
 // Solves for the unknowns of a plane, of which there are some. iterate(limits, points, x): on entry
 // points->right_hand_side is b, which it may overwrite, and x is zero; on exit A x = b.
 template <int kSide, class Iterate>
-__device__ void solve_plane(const Memory& m, const Box& box, const Plane& plane,
+__device__ void solve_plane(const Memory<kSide>& m, const Box& box, const Plane& plane,
                             const PoissonPlanes& planes, int64_t index, Iterate iterate) {
   const BlockGroup block;
   FinePoints<kSide> points(m);
@@ -91,24 +107,22 @@ __device__ void solve_plane(const Memory& m, const Box& box, const Plane& plane,
     if (block.rank() == 0) report(planes, index, kNotFinite, 0, not_a_number());
     return;
   }
-  Vector& b = points.right_hand_side;
+  Vector<kSide>& b = points.right_hand_side;
   if (box.is_full) remove_mean(m, points, box.unknowns, &b);  // only such a b has a solution
-  const int exponent = scale_exponent(block_reduce(largest_of(b), Largest(), m.float_slots));
-  const float scale = ldexpf(1.0f, -exponent), unscale = ldexpf(1.0f, exponent);
-  b.fill([&](int colour, int i) { return b.of[colour][i] * scale; });
+  const Limits limits = scale_down(m, planes, &b);
 
-  Vector x;
+  KeptVector<kSide> x(m, Parked::kSolution);
   x.fill([](int, int) { return 0.0f; });
-  const Limits limits = {planes.tol * static_cast<double>(scale), planes.rtol,
-                         planes.max_iterations};
   const Outcome outcome = iterate(limits, &points, &x);
 
   load(domain, offset, &points);  // b once more: its registers hold what remained of it
   if (box.is_full) remove_mean(m, points, box.unknowns, &b);
+  const int exponent = exponent_of(m, b);
+  const float scale = ldexpf(1.0f, -exponent), unscale = ldexpf(1.0f, exponent);
   share(points, x);
   block.sync();
-  Vector residual;
-  apply_laplacian(points, x, &residual);
+  Vector<kSide> residual;
+  apply_laplacian(points, nearest(points, x), &residual);
   residual.fill(
       [&](int colour, int i) { return residual.of[colour][i] - b.of[colour][i] * scale; });
   const float largest = block_reduce(largest_of(residual), Largest(), m.float_slots);
@@ -129,7 +143,7 @@ __device__ void solve_plane(const Memory& m, const Box& box, const Plane& plane,
 
 // The block's plane: reads its mask and, unless that is empty, calls solve(box, plane, index).
 template <int kSide, class Solve>
-__device__ void for_the_plane(const Memory& m, const PoissonPlanes& planes, Solve solve) {
+__device__ void for_the_plane(const Memory<kSide>& m, const PoissonPlanes& planes, Solve solve) {
   const BlockGroup block;
   const int64_t index = blockIdx.x, sample = index / planes.c;
   const Plane plane = plane_of(planes, index);

@@ -10,9 +10,11 @@ namespace {
 constexpr int kUnreachable = 1 << 16;
 
 // How far along row y the nearest point is where the solution is held, from x.
-__device__ inline int distance_along(const Memory& m, const Grid& g, int y, int x) {
+template <int kSide>
+__device__ int distance_along(const Memory<kSide>& m, const Grid& g, int y, int x) {
   if (y < 0) return g.is_natural(kTop) ? kUnreachable : 0;
   if (y >= g.h) return g.is_natural(kBottom) ? kUnreachable : 0;
+  static_assert(Layout<kSide>::kRowWords == 1);
   const uint64_t row = m.bits[g.bits + y];
   const uint64_t held = ~row & ~uint64_t{0} >> (64 - g.w);
   const uint64_t after = held >> x, before = held << (63 - x);
@@ -25,7 +27,8 @@ __device__ inline int distance_along(const Memory& m, const Grid& g, int y, int 
 
 // The chamfer distance of an unknown from the nearest such point: 5 for a step along a row or
 // column, 7 for a diagonal one.
-__device__ inline int chamfer_distance(const Memory& m, const Grid& g, int y, int x) {
+template <int kSide>
+__device__ int chamfer_distance(const Memory<kSide>& m, const Grid& g, int y, int x) {
   int nearest = 5 * (g.h + g.w);
   for (int down = 0; 5 * down < nearest; ++down) {
     const int above = distance_along(m, g, y - down, x), below = distance_along(m, g, y + down, x);
@@ -38,7 +41,8 @@ __device__ inline int chamfer_distance(const Memory& m, const Grid& g, int y, in
 
 // See slowest_gap of csrc/cpu/poisson_relax.h.
 template <int kSide>
-__device__ double slowest_gap(const Memory& m, const Box& box, const FinePoints<kSide>& points) {
+__device__ double slowest_gap(const Memory<kSide>& m, const Box& box,
+                              const FinePoints<kSide>& points) {
   int own = 0;
   if (!box.is_full) {
     points.each_unknown(m, [&](int, const Point& point) {
@@ -66,7 +70,8 @@ struct Stop {
 
 // Half a sweep; raises `most` to its largest change.
 template <int kColour, int kSide>
-__device__ void over_relax(const FinePoints<kSide>& points, float omega, Vector* x, float* most) {
+__device__ void over_relax(const FinePoints<kSide>& points, float omega, Vector<kSide>* x,
+                           float* most) {
   points.template each_around<kColour>([&](const Point& p, float sum) {
     const float f = points.template f<kColour>(p);
     const float before = x->of[kColour][p.slot];
@@ -79,8 +84,8 @@ __device__ void over_relax(const FinePoints<kSide>& points, float omega, Vector*
 
 struct OverRelaxation {
   template <int kSide>
-  static __device__ Outcome iterate(const Memory& m, double gap, const Limits& limits,
-                                    const FinePoints<kSide>& points, Vector* x) {
+  static __device__ Outcome iterate(const Memory<kSide>& m, double gap, const Limits& limits,
+                                    const FinePoints<kSide>& points, Vector<kSide>* x) {
     const BlockGroup block;
     const double omega = 2.0 / (1.0 + sqrt(gap * (2.0 - gap)));
     Stop stop = {2.0 / (2.0 - omega), limits.tol, limits.rtol};
@@ -97,7 +102,8 @@ struct OverRelaxation {
 
 // What a sweep adds at the points of a colour.
 template <int kColour, int kSide>
-__device__ void jacobi_steps(const FinePoints<kSide>& points, const Vector& x, Vector* steps) {
+__device__ void jacobi_steps(const FinePoints<kSide>& points, const Vector<kSide>& x,
+                             Vector<kSide>* steps) {
   constexpr auto kDamping = 0.8f;
   points.template each_around<kColour>(x, [&](const Point& p, float sum) {
     const float degree = p.edges == kNoEdges ? 0.0f : static_cast<float>(p.edges);
@@ -109,12 +115,12 @@ __device__ void jacobi_steps(const FinePoints<kSide>& points, const Vector& x, V
 
 struct Jacobi {
   template <int kSide>
-  static __device__ Outcome iterate(const Memory& m, double gap, const Limits& limits,
-                                    const FinePoints<kSide>& points, Vector* x) {
+  static __device__ Outcome iterate(const Memory<kSide>& m, double gap, const Limits& limits,
+                                    const FinePoints<kSide>& points, Vector<kSide>* x) {
     const BlockGroup block;
     Stop stop = {2.0 / (0.8 * gap), limits.tol, limits.rtol};
     for (int sweep = 0; sweep < limits.max_iterations; ++sweep) {
-      Vector steps;
+      Vector<kSide> steps;
       steps.fill([](int, int) { return 0.0f; });
       jacobi_steps<kRed>(points, *x, &steps);
       jacobi_steps<kBlack>(points, *x, &steps);
@@ -130,10 +136,10 @@ struct Jacobi {
 
 template <int kSide, class Method>
 __device__ void sweep_plane(unsigned char* bytes, const PoissonPlanes& planes) {
-  const Memory m = carve_finest<kSide>(bytes);
+  const Memory<kSide> m = carve_finest<kSide>(bytes);
   for_the_plane<kSide>(m, planes, [&](const Box& box, const Plane& plane, int64_t index) {
     build_finest_grid<kSide>(m, box);
-    const auto iterate = [&](const Limits& limits, FinePoints<kSide>* points, Vector* x) {
+    const auto iterate = [&](const Limits& limits, FinePoints<kSide>* points, Vector<kSide>* x) {
       share(*points, *x);
       const double gap = slowest_gap(m, box, *points);  // its barriers order the shared zeros, too
       return Method::iterate(m, gap, limits, *points, x);
@@ -171,7 +177,7 @@ const char* solve_by_sweeps(const PoissonPlanes& planes, void* stream) {
   }
   return planes.h <= kSmallSide && planes.w <= kSmallSide
              ? launch_planes<kSmallSide>(jacobi_planes<kSmallSide>, planes, stream)
-             : launch_planes<kLargestSide>(jacobi_planes<kLargestSide>, planes, stream);
+             : launch_planes<kMediumSide>(jacobi_planes<kMediumSide>, planes, stream);
 }
 
 }  // namespace ssad::cuda

@@ -12,9 +12,6 @@ namespace ssad::cuda {
 constexpr int kTileWidth = 256;
 constexpr int kTileThreads = 256;
 
-__device__ __forceinline__ int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
-__device__ __forceinline__ int32_t larger(int32_t a, int32_t b) { return a < b ? b : a; }
-
 struct Tile {
   int plane;                     // of all samples and channels
   int top, left, rows, columns;  // within the image

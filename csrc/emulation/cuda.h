@@ -95,6 +95,12 @@ inline bool __any_sync(uint32_t mask, bool vote, int line = __builtin_LINE()) {
   return __ballot_sync(mask, vote, line) != 0;
 }
 
+// Rounded towards minus infinity.
+inline float __double2float_rd(double value) {
+  const auto nearest = static_cast<float>(value);
+  return nearest > value ? std::nextafterf(nearest, -INFINITY) : nearest;
+}
+
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
 inline int __ffsll(uint64_t bits) { return __builtin_ffsll(static_cast<long long>(bits)); }

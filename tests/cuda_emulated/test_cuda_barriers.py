@@ -98,6 +98,11 @@ KERNELS = {
         solve_planes("multigrid", 24, 40, "full"),
         solve_planes("multigrid", 24, 40, "square"),
     ],
+    ("poisson_solve", "solve_planes<128>"): [
+        solve_planes("multigrid", 66, 20, "noise"),
+        solve_planes("multigrid", 20, 66, "full"),
+        solve_planes("multigrid", 20, 66, "square"),
+    ],
     ("poisson_solve", "sor_planes<32>"): [
         solve_planes("sor", 24, 30, "noise"),
         solve_planes("sor", 30, 24, "full"),

@@ -75,11 +75,11 @@ def test_opcheck(op: str, name: str):
 
 
 def test_what_is_not_served_is_an_error():
-    rhs = torch.zeros(1, 1, 65, 4)
-    mask = torch.ones(1, 65, 4, dtype=torch.bool)
+    rhs = torch.zeros(1, 1, 129, 4)
+    mask = torch.ones(1, 129, 4, dtype=torch.bool)
     message = (
         r"^poisson_solve: backend `cuda-emulated` cannot run on cpu \(cuda-emulated: its kernel "
-        r"serves float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128 "
+        r"serves float32, pixels a side: multigrid to 128, jacobi to 64, sor to 32, sine to 128 "
         r"only\)$"
     )
     with sk.use_backend("cuda-emulated"), pytest.raises(RuntimeError, match=message):
@@ -90,7 +90,7 @@ def test_what_is_not_served_is_an_error():
 
 def test_backends_lists_it():
     table = sk.backends()
-    ready = "ready (float32, pixels a side: multigrid to 64, jacobi to 64, sor to 32, sine to 128)"
+    ready = "ready (float32, pixels a side: multigrid to 128, jacobi to 64, sor to 32, sine to 128)"
     assert table["poisson_solve"]["cuda-emulated"] == ready
     assert table["poisson_solve"]["cuda"] == "this build has no CUDA C++ kernels"
     assert table["philox"]["cuda-emulated"] == "philox has no cuda-emulated kernel"
@@ -100,12 +100,15 @@ def test_backends_lists_it():
 # kernel, in float32: strips by 1.6e-3, a full mask with one hole by 1e-2.
 ALLOWED = dict.fromkeys(MASKS, 1e-3) | {"full": 3e-3, "blobs": 3e-3, "one hole": 2e-2}
 SIZES = [(64, 64), (1, 1), (1, 64), (61, 5), (33, 32), (31, 32), (17, 40)]
+# Of the largest kernel: a plane each.
+LARGE = [(128, 128), (65, 90), (127, 70), (97, 9)]
 
 
 @pytest.mark.parametrize("family", MASKS)
 def test_every_family_of_masks_is_solved_as_on_the_cpu(family: str):
-    for h, w in SIZES:
-        problem = make_problem(family, 2, 2, h, w)
+    for h, w in SIZES + LARGE:
+        count = 1 if (h, w) in LARGE else 2
+        problem = make_problem(family, count, count, h, w)
         found = []
         for backend in ("cuda-emulated", "cpu"):
             with sk.use_backend(backend):
@@ -118,8 +121,10 @@ def test_every_family_of_masks_is_solved_as_on_the_cpu(family: str):
         assert same_bits(u[outside], problem[2][outside])
 
 
-def test_bits_are_the_same_in_any_order_of_threads_and_any_batch():
-    problem = [torch.cat(parts) for parts in zip(*PROBLEMS, strict=True)]
+@pytest.mark.parametrize(("h", "w"), [(24, 37), (19, 66)])
+def test_bits_are_the_same_in_any_order_of_threads_and_any_batch(h: int, w: int):
+    problems = [make_problem(family, 1, 2, h, w) for family in ("noise", "disc", "full")]
+    problem = [torch.cat(parts) for parts in zip(*problems, strict=True)]
     with sk.use_backend("cuda-emulated"):
         expected, info = sk.poisson_solve(*problem, return_info=True)
         for order, seed in ORDERS:
@@ -132,11 +137,9 @@ def test_bits_are_the_same_in_any_order_of_threads_and_any_batch():
             assert same_bits(alone[0], expected[i])
 
 
-PROBLEMS = [make_problem(family, 1, 2, 24, 37) for family in ("noise", "disc", "full")]
-
-
-def test_a_value_that_is_not_finite_stays_in_its_plane():
-    rhs, masks, boundary = make_problem("square", 2, 3, 20, 18)
+@pytest.mark.parametrize(("h", "w"), [(20, 18), (20, 65)])
+def test_a_value_that_is_not_finite_stays_in_its_plane(h: int, w: int):
+    rhs, masks, boundary = make_problem("square", 2, 3, h, w)
     with sk.use_backend("cuda-emulated"):
         expected = sk.poisson_solve(rhs, masks, boundary)
         rhs[1, 2] = float("nan")
@@ -157,10 +160,11 @@ def test_the_iterations_can_be_stopped():
     assert info.status.item() == sk.Status.NOT_CONVERGED.value
 
 
+@pytest.mark.parametrize("width", [15, 70])
 @pytest.mark.parametrize("family", ["disc", "full"])
-def test_the_gradient_is_that_of_the_cpu(family: str):
-    rhs, masks, boundary = make_problem(family, 1, 1, 12, 15)
-    weight = make_images(1, 1, 12, 15, dtype=torch.float32, seed=3) - 0.5
+def test_the_gradient_is_that_of_the_cpu(family: str, width: int):
+    rhs, masks, boundary = make_problem(family, 1, 1, 12, width)
+    weight = make_images(1, 1, 12, width, dtype=torch.float32, seed=3) - 0.5
     gradients = []
     for backend in ("cuda-emulated", "cpu"):
         leaves = [plane.clone().requires_grad_() for plane in (rhs, boundary)]

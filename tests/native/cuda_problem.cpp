@@ -87,7 +87,7 @@ bool Solution::has_bits_of(const Solution& other) const {
 
 Solution solve_emulated(const Problem& p) {
   Solution s(p);
-  std::vector<float> tables(ssad::cuda::sine_table_size(p.h) + ssad::cuda::sine_table_size(p.w));
+  std::vector<float> scratch(ssad::cuda::poisson_scratch_size(p.solver, p.n * p.c, p.h, p.w));
   const ssad::cuda::PoissonPlanes planes = {p.solver,
                                             p.n,
                                             p.c,
@@ -106,7 +106,7 @@ Solution solve_emulated(const Problem& p) {
                                             s.status.data(),
                                             s.iterations.data(),
                                             s.residual.data(),
-                                            tables.data()};
+                                            scratch.data()};
   const char* error = ssad::cuda::poisson_solve(planes, nullptr);
   CHECK(error == nullptr, "%s", error);
   return s;

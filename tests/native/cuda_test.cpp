@@ -69,7 +69,8 @@ void run_in(Order order, uint64_t seed) {
   options.seed = seed;
 }
 
-// Every side from 1 to 64, with all families and all sixteen kinds of borders in turn.
+// Every side from 1 to 64, and some to 128, with all families and all sixteen kinds of borders in
+// turn.
 void check_against_cpu(int every) {
   Worst worst;
   Random random(7);
@@ -95,6 +96,9 @@ void check_against_cpu(int every) {
   }
   for (int64_t h = 1; h <= 5; ++h) {
     for (int64_t w = 1; w <= 5; ++w) check(0, kAllNatural, h, w);
+  }
+  for (int family = 0; family < kFamilies; ++family) {
+    check(family, 5 * family % 16, 65 + 5 * family, 128 - 11 * family);
   }
   std::printf(
       "%d problems, every %d. of them: at most %.2g levels from the CPU, %d iterations, %d more or "
@@ -156,6 +160,7 @@ void check_orders() {
   check(4, 1, 1, 64, 64);
   check(5, 2, 2, 27, 22);
   check(9, 2, 1, 30, 64);
+  check(2, 1, 1, 40, 90);
 }
 
 // Nothing of a plane may reach another one; what is not looked at may be NaN.
@@ -190,18 +195,16 @@ void check_bad_values() {
   p.max_iterations = 1;
   const Solution stopped = solve_emulated(p);
   CHECK(stopped.status[0] == ssad::kNotConverged && stopped.iterations[0] == 1, "no safety stop");
-  p = make_problem(2, kAllNatural, 1, 1, 65, 40, 5);
-  Solution s(p);
   ssad::cuda::PoissonPlanes planes = {};
   planes.n = planes.c = planes.w = 1;
-  planes.h = 65;
-  CHECK(ssad::cuda::poisson_solve(planes, nullptr) != nullptr, "65 pixels fit");
+  planes.h = 129;
+  CHECK(ssad::cuda::poisson_solve(planes, nullptr) != nullptr, "129 pixels fit");
 }
 
 // Leaves out each barrier of the block in a solve, one at a time: what is read too early, or
 // overwritten, must show, as a fault or in the result.
-void check_each_barrier() {
-  Problem p = make_problem(5, kAllNatural, 1, 1, 24, 30, 2);
+void check_each_barrier(int64_t h, int64_t w) {
+  Problem p = make_problem(5, kAllNatural, 1, 1, h, w, 2);
   p.max_iterations = 1;
   run_in(Order::kForward, 0);
   counts = {};
@@ -240,7 +243,8 @@ int main(int count, char** arguments) {
     check_other_solvers(every < 1 ? 1 : every);
     check_orders();
     check_bad_values();
-    check_each_barrier();
+    check_each_barrier(24, 30);
+    check_each_barrier(20, 70);
   } catch (const Fault& fault) {
     std::fprintf(stderr, "fault: %s\n", fault.what());
     return 1;
