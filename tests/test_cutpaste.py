@@ -334,6 +334,7 @@ def test_map_leaves_what_is_none():
     assert last.shift is None
 
 
+@pytest.mark.native
 def test_a_move_by_nothing_keeps_every_bit():
     params, _ = testing.outcomes()
     n = len(params.angle)

@@ -116,6 +116,7 @@ def test_gradients_in_half_precision_are_of_that_dtype():
         assert images.grad.dtype == dtype
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
 def test_alone_in_a_batch_and_in_any_layout(dtype):
     pair = make_pair(5, 3, 61, 43, dtype=dtype)
@@ -130,6 +131,7 @@ def test_alone_in_a_batch_and_in_any_layout(dtype):
     assert all(same_bits(a[2], b[0]) for a, b in zip(outputs(*spread), expected, strict=True))
 
 
+@pytest.mark.native
 def test_any_number_of_threads():
     """On batches for which two and more threads really start; one image has several bands."""
     for pair in (make_pair(6, 3, 160, 160), make_pair(1, 3, 1100, 270)):

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -72,3 +76,24 @@ def make_mvtec(
                 save(folder / f"test/{kind}/{i:03}.png", image)
                 save(folder / f"ground_truth/{kind}/{i:03}_mask.png", mask)
     return root
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A category that ends the process that reads it."""
+
+    name: str = "deadly"
+
+    def train(self, *args: Any) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    test = train
+
+    def counts(self) -> tuple[int, int]:
+        return 12, 3
+
+    def fingerprint(self) -> str:
+        return "x"
+
+    test_fingerprint = fingerprint

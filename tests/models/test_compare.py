@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("typer")
 
 import torch
-from fake_data import make_mvtec
+from fake_data import Deadly, make_mvtec
 from made_up import made_up
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
@@ -35,7 +33,6 @@ from ssad_models.compare.outcome import Outcomes
 from ssad_models.compare.process import do_apart
 from ssad_models.compare.publish import publish
 from ssad_models.data.sources import find
-from ssad_models.data.split import Split
 from ssad_models.evaluate import evaluate
 from ssad_models.methods import METHODS, summary
 from ssad_models.report import Run
@@ -181,6 +178,7 @@ def test_killed_in_the_middle(finished: tuple[Path, str], data: Path, tmp_path: 
             [sys.executable, "-m", "ssad_models.cli", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
+            cwd=tmp_path,  # not where the source tree lies, which has no extension
         ) as process,
     ):
         model = tmp_path / "out/runs/cutpaste-builtin/bottle/seed0/model.pt"
@@ -202,27 +200,6 @@ def test_killed_in_the_middle(finished: tuple[Path, str], data: Path, tmp_path: 
         for out in (finished[0], tmp_path / "out")
     )
     assert again == first[:1]
-
-
-@dataclass(frozen=True)
-class Deadly:
-    """A category that ends the process that reads it."""
-
-    name: str = "deadly"
-
-    def train(self, *args: Any) -> Split:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-    test = train
-
-    def counts(self) -> tuple[int, int]:
-        return 12, 3
-
-    def fingerprint(self) -> str:
-        return "x"
-
-    test_fingerprint = fingerprint
 
 
 def a_job(source: Any, out: Path, budget: Budget, seed: int = 0) -> Job:

@@ -95,7 +95,10 @@ def test_wrong_files_are_told_apart(tmp_path: Path) -> None:
     torch.save({"kind": KIND, "format": 0}, path)
     assert "train the model again" in message()
     torch.save(content | {"recipe": content["recipe"] | {"method": "magic"}}, path)
-    assert "must be one of cutpaste, cutpaste-patch, nsa, fpi, pii, got 'magic'" in message()
+    assert (
+        "must be one of anoseg, cutpaste, cutpaste-patch, nsa, fpi, pii, ssm, got 'magic'"
+        in message()
+    )
     for part in ("state", "meta"):
         torch.save(content | {part: {}}, path)
         assert "does not fit this version of ssad-kernels" in message()

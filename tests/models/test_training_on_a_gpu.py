@@ -56,6 +56,9 @@ NSA = {"philox", "sample_nsa", "nsa_regions", "poisson_blend_", "difference_labe
 FPI = {"philox", "sample_nsa", "nsa_regions", "alpha_blend_", "difference_label"}
 
 
+SSM = {"philox", "cell_masks", "composite", "gms_loss", "ssim_map"}
+
+
 METHODS: list[tuple[str, list[str], str | None, set[str]]] = [
     ("cutpaste", [], None, CUTPASTE),
     ("nsa", [], "carpet", NSA),
@@ -64,6 +67,7 @@ METHODS: list[tuple[str, list[str], str | None, set[str]]] = [
     ("cutpaste-patch", [], "carpet", CUTPASTE),
     ("nsa-cxr", [], None, NSA | {"object_mask"}),
     ("pii", [], "carpet", NSA),
+    ("ssm", [], None, SSM),
 ]
 
 
@@ -104,3 +108,21 @@ def test_a_backward_pass_never_waits(
     assert learning
     assert all(p.grad.device.type == "meta" for p in learning)
     assert mode.ours == ops
+
+
+@pytest.mark.parametrize("step", [0, 5], ids=["maps", "detector"])
+def test_adversaries_stay_on_the_gpu(step: int) -> None:
+    """Both trainings of AnoSeg, whose optimisers take turns."""
+    recipe = make_recipe("anoseg", "epochs=5")
+    module = make_module(recipe)
+    module.first_step = step
+    with FakeTensorMode(), torch.device("cuda"):
+        move(module)
+        images = torch.empty(4, recipe.channels, recipe.size, recipe.size, dtype=torch.uint8)
+        keys = torch.empty(4, 3, dtype=torch.int64)
+        with OnTheDevice("cuda") as mode:
+            inputs, maps = module.synthesize(images, keys)
+            losses = dict(module.losses(inputs / 255, maps.float()))
+    assert set(losses) == ({"critic", "restorer"} if step else {"judge", "network"})
+    assert all(loss.shape == () for loss in losses.values())
+    assert mode.ours == {"philox", "sample_cut_paste", "cut_paste_"}

@@ -71,12 +71,14 @@ def faked(op: str, args: tuple[Any, ...]) -> list[Any]:
 
 
 class _Native:
-    """Stands in for the extension: takes note of what is called."""
+    """Stands in for the extension: takes note of what is called, but for sizes of memory."""
 
-    def __init__(self, launches: list[str]) -> None:
-        self.launches = launches
+    def __init__(self, launches: list[str], extension: Any) -> None:
+        self.launches, self.extension = launches, extension
 
     def __getattr__(self, name: str) -> Any:
+        if name.endswith("_size"):
+            return getattr(self.extension, name)
         return lambda *args: self.launches.append(name)
 
 
@@ -103,7 +105,7 @@ def recorded_launches() -> Iterator[list[str]]:
         mock.patch.object(torch.cuda, "device_of", return_value=contextlib.nullcontext()),
         # Brought to each GPU once, before any capture; fake ones must not be kept.
         mock.patch.object(nsa_sample, "_tables", _fake_tables),
-        mock.patch.object(_backend, "native", _Native(launches)),
+        mock.patch.object(_backend, "native", _Native(launches, _backend.native)),
         mock.patch.object(_backend, "stream_of", return_value=0),
         mock.patch.object(FakeTensor, "data_ptr", return_value=0, create=True),
     ):

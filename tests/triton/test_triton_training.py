@@ -39,6 +39,7 @@ def _no_warnings() -> Iterator[None]:
         ("cutpaste", ("size=32", "head=[8]")),
         ("nsa", (*SMALL, "patches=1")),
         ("fpi", SMALL),
+        ("ssm-oct", ("size=32", "network_width=0.1", "channels=1", "cells=[8]")),
     ],
 )
 def test_a_step_has_the_loss_of_the_cpu(name: str, overrides: tuple[str, ...]) -> None:

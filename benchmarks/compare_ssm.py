@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SSM's inference costs: ``python benchmarks/compare_ssm.py [--model MODEL]``, one thread.
+
+First as released: all masks of a pass in one batch, against a forward pass for each mask, as the
+released code does it, with the same network and maps. Then the progressive loop: its cost, and
+after how many rounds images and masks stop; that means something for a trained network only, so
+give one that was trained with ``--set inference=progressive`` (or any of SSM's: thresholds are then
+found on half of the test set's normal images).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssad_kernels import cell_masks, gms_map, make_keys
+from ssad_models.data.builtin import test_set
+from ssad_models.model_file import load
+from ssad_models.recipe import load_recipe
+from ssad_models.ssm.inference import SsmDetector
+from ssad_models.ssm.method import SsmMethod
+from ssad_models.ssm.recipe import SsmRecipe
+from ssad_models.ssm.smoothing import smooth
+
+
+@torch.no_grad()
+def one_by_one(detector: SsmDetector, image: Tensor) -> Tensor:
+    """The released loop over passes, sizes of cells and masks: (C, S, S) -> heat (S, S)."""
+    side, cells = image.shape[-1], detector.recipe.cells
+    normal, score = torch.zeros(side, side, dtype=torch.bool), torch.zeros(side, side)
+    least = 0.75 * sum((cell / side) ** 2 for cell in cells)
+    for number in range(2):
+        score = torch.zeros(side, side)
+        for cell in cells:
+            restored = torch.zeros_like(image)
+            for mask in cell_masks(make_keys(8 + number, 0, 0), side, cell)[0]:
+                visible = (mask | normal).float()
+                output, _ = detector.network((image * visible)[None], visible[None, None])
+                restored += output[0] * (1 - visible)
+            restored = torch.where(restored == 0, image, restored)
+            score += (0.25 - gms_map(restored[None], image[None])[0, 0]) * (cell / side) ** 2
+        score = smooth(score[None, None], detector.recipe.sigma)[0, 0]
+        if number == 0:
+            block = max(cells)
+            low = (score < -0.97907 * least).float()  # 0.96 of 0.98052, the most at 128 px
+            share = low.view(side // block, block, side // block, block).mean((1, 3))
+            normal = (share > 0.8).repeat_interleave(block, 0).repeat_interleave(block, 1)
+    return score
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and the result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def peak() -> float:
+    """The most memory that this process has held, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print both comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="a model file of SSM; default: random weights at 128 px")
+    parser.add_argument("--category", default="brick", help="of the built-in photographs")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if options.model is None:
+        recipe = load_recipe("ssm-oct")
+        assert isinstance(recipe, SsmRecipe)
+        detector = SsmMethod().blank(recipe)
+    else:
+        found = load(options.model).detector
+        assert isinstance(found, SsmDetector)
+        detector = found
+    recipe = detector.recipe
+    test = test_set(options.category, 2)
+    images = test.images[:, :, : recipe.size, : recipe.size].expand(-1, recipe.channels, -1, -1)
+    floats = images.float() / 255
+    print(f"network_width {recipe.network_width:g}, {recipe.size} px, one thread")
+
+    before = peak()
+    single = floats[:1]
+    detector.released(single)
+    batched = peak() - before
+    ratios, ours, difference = [], [], 0.0
+    for _ in range(options.rounds):
+        own, errors = timed(lambda: detector.released(single))
+        theirs, heat = timed(lambda: one_by_one(detector, single[0]))
+        ratios.append(theirs / own)
+        ours.append(own)
+        difference = max(difference, float((errors.heat[0, 0] - heat).abs().max()))
+    scale = 0.75 * sum((cell / recipe.size) ** 2 for cell in recipe.cells)
+    print(
+        f"as released: {statistics.median(ours):.3f} s an image, {statistics.median(ratios):.2f} "
+        f"times as fast as {2 * len(recipe.cells) * recipe.parts} single passes, largest "
+        f"difference {difference / scale:.1e} of the range of maps, {batched:.0f} MiB more memory"
+    )
+
+    normal = floats[~test.labels]
+    half = len(normal) // 2
+    object.__setattr__(recipe, "inference", "progressive")
+    detector.learn_normal(normal[:half], 4)
+    for name, several in (("normal", normal[half:]), ("anomalous", floats[test.labels][:half])):
+        seconds, errors = timed(lambda several=several: detector.progressive(several))
+        rounds = errors.rounds.flatten()
+        counts = [int((rounds == number).sum()) for number in range(1, recipe.passes + 1)]
+        print(
+            f"progressive, {len(several)} {name} images: {seconds / len(several):.3f} s an image, "
+            f"{rounds.float().mean():.2f} rounds a mask on average (of 1 to {recipe.passes}: "
+            f"{', '.join(map(str, counts))})"
+        )
+
+
+if __name__ == "__main__":
+    main()
