@@ -19,6 +19,7 @@ from ssad_kernels import cell_masks, gms_map, make_keys
 from ssad_models import model_file
 from ssad_models.data.sources import find
 from ssad_models.data.split import Source
+from ssad_models.overlay import overlay
 from ssad_models.recipe import RecipeError, load_recipe
 from ssad_models.run_files import MODEL
 from ssad_models.ssm.augment import Synthesis
@@ -154,6 +155,18 @@ def test_what_is_restored_perfectly_has_the_lowest_score() -> None:
     assert lowest == pytest.approx(-0.003845, abs=1e-6)
     torch.testing.assert_close(errors.heat, torch.full((2, 1, 128, 128), lowest))
     assert errors.distance.tolist() == [0, 0]
+    heat = detector.score_and_heat(noise(2, 128))[1]
+    torch.testing.assert_close(heat, torch.zeros_like(heat))  # as users see it
+
+
+def test_heat_can_be_seen() -> None:
+    """Overlays colour what is above 0."""
+    detector = Blind(ConditionalUNet(3, 0.1), settings(*TINY))
+    images = (noise(2) * 255).to(torch.uint8)
+    _, heat = detector.score_and_heat(images)
+    assert (heat > 0).all()
+    shown = overlay(images[0], heat[0])
+    assert (shown != images[0]).float().mean() > 0.5
 
 
 @torch.no_grad()

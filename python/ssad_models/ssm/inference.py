@@ -67,7 +67,7 @@ class SsmDetector(nn.Module):
         Raises:
             ValueError: Always.
         """
-        msg = "export: the method must be another one, got ssm, which looks again where it has to"
+        msg = "export: models of ssm cannot be exported: what they look at depends on what they saw"
         raise ValueError(msg)
 
     @torch.no_grad()
@@ -111,28 +111,30 @@ class SsmDetector(nn.Module):
         return self.look(images)
 
     def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `score_and_heat` returns."""
+        """What `score_and_heat` returns; heat is 0 where an image is restored perfectly."""
         if self.recipe.inference == "progressive":
             errors = self.progressive(images)
             return errors.peak, errors.heat
         errors = self.released(images)
         parts = torch.stack([errors.peak, errors.distance], 1)
         spread = (self.high - self.low).clamp_min(1e-12)
-        return ((parts - self.low) / spread).sum(1), errors.heat
+        perfect = (1 / SCALES - 1) * sum(self._areas(images.shape[-1]))
+        return ((parts - self.low) / spread).sum(1), (errors.heat - perfect).clamp_min(0)
 
     @torch.no_grad()
     def released(self, images: torch.Tensor) -> Errors:
         """As the released code does it: for each size of cells each third hidden once; then again.
 
         The second time the largest cells are visible of which most pixels looked normal the first.
-        Scores are weighted by the area of a cell. All masks of a pass are one batch.
+        Scores are weighted by the area of a cell, and those of what is restored perfectly are
+        negative, as there. All masks of a pass are one batch.
 
         Args:
             images: (N, C, S, S) uint8 or float 0..1.
         """
         images = pixels(images)
         n, sizes, side = len(images), len(self.recipe.cells), images.shape[-1]
-        areas = [(cell / side) ** 2 for cell in self.recipe.cells]
+        areas = self._areas(side)
         weights, level = images.new_tensor(areas), _LEVEL * sum(areas)
         heat = images.new_zeros(())
         distance = images.new_zeros(n)
@@ -187,6 +189,10 @@ class SsmDetector(nn.Module):
             active = active[(after != before).flatten(1).any(1) & (left > 0)]
         heat = errors.view(n, count, side, side).mean(1, keepdim=True)
         return Errors(heat, heat.amax((1, 2, 3)), heat.new_zeros(n), rounds.view(n, count))
+
+    def _areas(self, side: int) -> list[float]:
+        """Of the cells, in parts of an image of this side."""
+        return [(cell / side) ** 2 for cell in self.recipe.cells]
 
     def _thirds(self, images: torch.Tensor, number: int) -> torch.Tensor:
         """Masks (N, sizes * parts, S, S) bool of a pass, the same for all images."""
