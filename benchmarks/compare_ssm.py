@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What SSM's inference costs: ``python benchmarks/compare_ssm.py [--model MODEL]``, one thread.
 
-First as released: all masks of a pass in one batch, against a forward pass for each mask, as the
+First as released: the masks of a pass in batches, against a forward pass for each mask, as the
 released code does it, with the same network and maps. Then the progressive loop: its cost, and
 after how many rounds images and masks stop; that means something for a trained network only, so
 give one that was trained with ``--set inference=progressive`` (or any of SSM's: thresholds are then

@@ -20,6 +20,8 @@ PASSES = 2
 # -0.96 of 255 levels. Scores are -0.75...0.25 times the sum of the weights of cells.
 _SEED, _SHARE = 8, 0.8
 _LEVEL = -0.96 / 255 / sum((cell / 128) ** 2 for cell in (2, 4, 8))
+_PIXELS = 18 << 14
+"""Shown to the network at once, over all masks: larger batches take memory, and no less time."""
 _SIDE = 256
 """Of the images for which `sigma` of "progressive" is meant."""
 
@@ -127,7 +129,7 @@ class SsmDetector(nn.Module):
 
         The second time the largest cells are visible of which most pixels looked normal the first.
         Scores are weighted by the area of a cell, and those of what is restored perfectly are
-        negative, as there. All masks of a pass are one batch.
+        negative, as there. The masks of a pass go in batches.
 
         Args:
             images: (N, C, S, S) uint8 or float 0..1.
@@ -212,8 +214,12 @@ class SsmDetector(nn.Module):
 
     def _restore(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """(M, C, S, S) and masks (M, P, S, S) bool -> (M, C, S, S), each pixel as guessed."""
-        outputs, _ = restore(self.network, images, masks.to(images.dtype))
-        return composite(outputs, masks, images)
+        count = max(1, _PIXELS // masks[0].numel())
+        parts = []
+        for some, behind in zip(images.split(count), masks.split(count), strict=True):
+            outputs, _ = restore(self.network, some, behind.to(images.dtype))
+            parts.append(composite(outputs, behind, some))
+        return torch.cat(parts)
 
     def _errors(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """(N, C, S, S) and masks (N, M, S, S) bool -> (N, M, S, S)."""
