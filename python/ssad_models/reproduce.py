@@ -9,12 +9,8 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-import rich.box
-import rich.table
 from rich.console import Console
-from rich.text import Text
 
 from ssad_models.atomic import replacing
 from ssad_models.data.images import DataError
@@ -24,6 +20,7 @@ from ssad_models.methods import METHODS
 from ssad_models.model_file import load
 from ssad_models.names import printable
 from ssad_models.papers import SPREADS, Beside, Figure, Paper
+from ssad_models.printing import print_table
 from ssad_models.report import Run, Table
 from ssad_models.runs import (
     evaluate_model,
@@ -100,7 +97,9 @@ def reproduce(
         except DataError as error:
             errors.append(str(error))
     for table in write() if runs else ():
-        print_table(table, console)
+        # Without the paper's standard errors, which need a wide page.
+        rows = [[*row[:2], *(cell.partition("±")[0] for cell in row[2:])] for row in table.rows]
+        print_table(replace(table, rows=rows), console)
     if errors:
         msg = f"{len(errors)} of {len(sources)} categories could not be used: {'; '.join(errors)}"
         raise DataError(msg)
@@ -221,18 +220,3 @@ def _table(
         note=f"Mean over seeds: ours {most if least == most else f'{least} to {most}'}, the "
         f"paper's 5. After ±: {SPREADS[paper.spread]}.{against}{beside.note}",
     )
-
-
-def print_table(table: Table, console: Console) -> None:
-    """Print a table of `compare`; without the paper's standard errors, which need a wide page."""
-    shown = rich.table.Table(
-        title=table.title, box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False
-    )
-    for i, heading in enumerate(table.headings):
-        justify: Literal["left", "right"] = "right" if i else "left"
-        shown.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=i == 1)
-    for name, ours, *others in table.rows:
-        means = [cell.partition("±")[0] for cell in others]
-        shown.add_row(*map(Text, (name, ours, *means)))
-    console.print(shown)
-    console.print(table.note, markup=False, highlight=False)

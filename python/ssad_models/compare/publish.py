@@ -9,10 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
-import rich.box
-import rich.table
 import torch
 from rich.console import Console
 from rich.text import Text
@@ -23,6 +20,7 @@ from ssad_models.compare.outcome import QUALITY, Outcomes, Row
 from ssad_models.evaluate import METRICS
 from ssad_models.methods import summary
 from ssad_models.model_file import versions
+from ssad_models.printing import print_table
 from ssad_models.report import Report, Table, write_report
 from ssad_models.settings import Recipe
 
@@ -64,7 +62,7 @@ def publish(
     verdicts = _verdicts(rows, outcomes)
     tables = [*_row_tables(rows), *_kind_tables(outcomes)]
     for table in tables:
-        _print(table, console)
+        print_table(table, console)
     for sentence in verdicts:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for failure in outcomes.failures:
@@ -179,21 +177,6 @@ def _kind_tables(outcomes: Outcomes) -> list[Table]:
 def _failure_table(outcomes: Outcomes) -> list[Table]:
     rows = [[f.method, f.category, str(f.seed), f.why] for f in outcomes.failures]
     return [Table("Failed", ["method", "category", "seed", "why"], rows)] if rows else []
-
-
-def _print(table: Table, console: Console) -> None:
-    shown = rich.table.Table(
-        title=table.title, box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False
-    )
-    for i, heading in enumerate(table.headings):
-        justify: Literal["left", "right"] = "right" if i else "left"
-        shown.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=i == 0)
-    for row in table.rows:
-        style = {"below": "red", "above": "green"}.get(row[-1], "")
-        shown.add_row(*map(Text, row), style=style)
-    console.print(shown)
-    if table.note:
-        console.print(table.note, markup=False, highlight=False)
 
 
 def _flat(row: Row) -> dict[str, object]:
