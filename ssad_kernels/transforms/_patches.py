@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssad_kernels._arrays import as_tensor, is_cupy, plain
-from ssad_kernels._errors import check_dtype, check_shape, check_tensor, wording
+from ssad_kernels._errors import check_dtype, check_images, check_shape, check_tensor, wording
 from ssad_kernels.transforms._base import as_numbers
 
 
@@ -26,6 +26,14 @@ def mask_batch(op: str, masks: Any, images: Tensor, *, argument: str = "masks") 
     check_dtype(op, argument, batch, [torch.bool])
     check_shape(op, argument, batch, (images.shape[0], 1, *images.shape[2:]))
     return batch
+
+
+def bank_batch(op: str, bank: Any) -> Tensor:
+    """Images to take from, of any accepted kind, as (M, C, h, w)."""
+    bank = as_tensor(bank)
+    check_tensor(op, "bank", bank)
+    check_images(op, bank, argument="bank")
+    return plain(bank)
 
 
 def check_background(op: str, value: Any) -> tuple[float, float] | Literal["otsu"] | None:

@@ -34,7 +34,7 @@ from ssad_kernels.transforms._base import (
     check_probability,
     check_range,
 )
-from ssad_kernels.transforms._patches import check_background, mask_batch
+from ssad_kernels.transforms._patches import bank_batch, check_background, mask_batch
 
 
 class NSA(KeyedTransform):
@@ -182,10 +182,7 @@ class NSA(KeyedTransform):
         self.return_status = check_flag(op, "return_status", return_status)
         self.bank = self.bank_masks = None
         if bank is not None:
-            bank = as_tensor(bank)
-            check_tensor(op, "bank", bank)
-            check_images(op, bank, argument="bank")
-            self.bank = plain(bank)
+            self.bank = bank_batch(op, bank)
             self.bank_masks = self._objects(self.bank)
 
     @takes_cupy

@@ -14,12 +14,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ssad_kernels._arrays import as_batch, as_tensor, plain, takes_cupy
+from ssad_kernels._arrays import as_batch, takes_cupy
 from ssad_kernels._errors import (
     check_device,
     check_dtype,
     check_images,
-    check_tensor,
     wording,
 )
 from ssad_kernels._status import Status, is_applied
@@ -39,7 +38,7 @@ from ssad_kernels.transforms._base import (
     check_probability,
     check_range,
 )
-from ssad_kernels.transforms._patches import mask_batch
+from ssad_kernels.transforms._patches import bank_batch, mask_batch
 
 _GRID = 8  # cells a side that "structure" shuffles
 _LAW_NUMBERS = 16  # what sample_cut_paste takes of a stream; ours come after it
@@ -143,12 +142,7 @@ class PerlinAnomaly(KeyedTransform):
         )
         self.inplace = check_flag(op, "inplace", inplace)
         self.return_status = check_flag(op, "return_status", return_status)
-        self.bank = None
-        if bank is not None:
-            bank = as_tensor(bank)
-            check_tensor(op, "bank", bank)
-            check_images(op, bank, argument="bank")
-            self.bank = plain(bank)
+        self.bank = None if bank is None else bank_batch(op, bank)
 
     @takes_cupy
     def forward(
@@ -192,13 +186,7 @@ class PerlinAnomaly(KeyedTransform):
         """The bank of a call, checked; the transform's as default, None for "structure"."""
         op = type(self).__name__
         check_images(op, images, is_written=self.inplace)
-        if bank is None:
-            bank = self.bank
-        else:
-            bank = as_tensor(bank)
-            check_tensor(op, "bank", bank)
-            bank = plain(bank)
-            check_images(op, bank, argument="bank")
+        bank = self.bank if bank is None else bank_batch(op, bank)
         if bank is None and self.source == "bank":
             raise ValueError(wording(op, "bank", 'be given (or source="structure")', None))
         if bank is None:
