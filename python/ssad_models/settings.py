@@ -96,6 +96,24 @@ def list_of(check: Check, what: str) -> Check:
     return checked
 
 
+def pair(low: float, high: float) -> Check:
+    """Two numbers in low..high, the second at least the first."""
+
+    def check(value: Any) -> tuple[float, float]:
+        must = f"two numbers [low, high] within {low:g} to {high:g}"
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            raise ValueError(must)
+        try:
+            both = tuple(number(low, high)(each) for each in value)
+        except ValueError:
+            raise ValueError(must) from None
+        if both[0] > both[1]:
+            raise ValueError(must)
+        return both
+
+    return check
+
+
 def boolean(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):

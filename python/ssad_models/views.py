@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain augmentation that several methods share: random views of images, a function of keys."""
+"""What several methods do to images first: their range, and random views, a function of keys."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from ssad_kernels.random import STREAMS, philox
 
 _WORDS = 4
 """Of a key's random numbers, the first two place the crop, then come the angle and the flip."""
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) uint8 or float 0..1 -> float 0..1."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def random_crop(images: torch.Tensor, keys: torch.Tensor, size: int, pad: int = 0) -> torch.Tensor:

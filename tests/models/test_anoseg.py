@@ -26,6 +26,7 @@ from ssad_models.anoseg.network import AnosegNet, Discriminator, Restorer, coord
 from ssad_models.anoseg.recipe import AnosegRecipe
 from ssad_models.data.sources import find
 from ssad_models.data.split import Source
+from ssad_models.export import export
 from ssad_models.recipe import RecipeError, load_recipe
 from ssad_models.run_files import CHECKPOINT, MODEL
 from ssad_models.training import train
@@ -122,8 +123,8 @@ def test_half_of_a_batch_is_normal() -> None:
         ("size=96", "`size` must be a power of two from 64 on, got 96"),
         ("batch=1", "`batch` must be at least 2"),
         ("precision=16-mixed", "`precision` must be 32-true or bf16-mixed"),
-        ("area=[0.2, 0.1]", "`area` must be 2 numbers within 0 to 1, rising"),
-        ("jitter=[1, 1]", "`jitter` must be 4 numbers"),
+        ("area=[0.2, 0.1]", r"`area` must be two numbers \[low, high\] within 0 to 1"),
+        ("jitter=[1, 1]", "`jitter` must be four numbers, of brightness"),
     ],
 )
 def test_settings_that_cannot_be(override: str, message: str) -> None:
@@ -205,6 +206,11 @@ def test_the_score_of_the_detector() -> None:
     alone = AnosegMethod().blank(settings(*TINY[:-1], "detector_epochs=0"))
     scores, heat = alone.score_and_heat(images)
     torch.testing.assert_close(scores, heat.mean((1, 2, 3)))
+
+
+def test_a_detector_is_exported(finished: Path, tmp_path: Path) -> None:
+    model = model_file.load(finished / MODEL)
+    assert export(model, tmp_path / "model.pt2")["torch.export"] < 1e-4
 
 
 def test_killed_and_resumed(finished: Path, source: Source, tmp_path: Path) -> None:

@@ -150,11 +150,11 @@ def noise(n: int, side: int = 64) -> torch.Tensor:
 
 def test_what_is_restored_perfectly_has_the_lowest_score() -> None:
     detector = Perfect(ConditionalUNet(3, 0.1), settings())
-    errors = detector.released(noise(2, 128))
+    heat, distance = detector.released(noise(2, 128))
     lowest = -0.75 * sum((cell / 128) ** 2 for cell in (2, 4, 8))
     assert lowest == pytest.approx(-0.003845, abs=1e-6)
-    torch.testing.assert_close(errors.heat, torch.full((2, 1, 128, 128), lowest))
-    assert errors.distance.tolist() == [0, 0]
+    torch.testing.assert_close(heat, torch.full((2, 1, 128, 128), lowest))
+    assert distance.tolist() == [0, 0]
     heat = detector.score_and_heat(noise(2, 128))[1]
     torch.testing.assert_close(heat, torch.zeros_like(heat))  # as users see it
 
@@ -200,13 +200,11 @@ def test_batches_are_what_single_passes_are() -> None:
     detector = SsmDetector(ConditionalUNet(3, 0.1), settings())
     images = noise(2, 128)
     images[1] = 0.5  # which it restores well enough to uncover some of it
-    errors = detector.released(images)
+    heat, distance = detector.released(images)
     for i, image in enumerate(images):
         score, error = one_by_one(detector, image)
-        torch.testing.assert_close(errors.heat[i, 0], score, atol=1e-4 * 0.0038, rtol=1e-4)
-        torch.testing.assert_close(errors.distance[i], error, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(errors.peak, errors.heat.amax((1, 2, 3)))
-    assert errors.rounds.eq(2).all()
+        torch.testing.assert_close(heat[i, 0], score, atol=1e-4 * 0.0038, rtol=1e-4)
+        torch.testing.assert_close(distance[i], error, atol=1e-5, rtol=1e-4)
 
 
 def test_smoothing_as_released() -> None:
@@ -214,7 +212,7 @@ def test_smoothing_as_released() -> None:
     network = ConditionalUNet(3, 0.1)
     ours = SsmDetector(network, settings(*TINY)).released(noise(2))
     theirs = SsmDetector(network, settings(*TINY, "compat=reference")).released(noise(2))
-    vertical = [each.heat.diff(dim=2).abs().mean() for each in (ours, theirs)]
+    vertical = [each[0].diff(dim=2).abs().mean() for each in (ours, theirs)]
     assert vertical[1] > 2 * vertical[0]  # one direction stays rough
 
 
@@ -222,15 +220,15 @@ def test_cells_that_look_normal_are_uncovered() -> None:
     recipe = settings(*TINY, "inference=progressive")
     perfect = Perfect(ConditionalUNet(3, 0.1), recipe)
     perfect.tau.fill_(0.01)
-    errors = perfect.progressive(noise(2))
-    assert errors.rounds.eq(1).all()  # then nothing is hidden
-    assert errors.heat.eq(0).all()
-    assert errors.rounds.shape == (2, 4)
+    heat, rounds = perfect.progressive(noise(2))
+    assert rounds.eq(1).all()  # then nothing is hidden
+    assert heat.eq(0).all()
+    assert rounds.shape == (2, 4)
     blind = Blind(ConditionalUNet(3, 0.1), recipe)
     blind.tau.fill_(1e-6)
-    errors = blind.progressive(noise(2))
-    assert errors.rounds.eq(1).all()  # then nothing changes
-    assert errors.heat.gt(0).all()
+    heat, rounds = blind.progressive(noise(2))
+    assert rounds.eq(1).all()  # then nothing changes
+    assert heat.gt(0).all()
 
 
 def test_images_stop_by_themselves() -> None:
@@ -241,12 +239,12 @@ def test_images_stop_by_themselves() -> None:
     detector.learn_normal(images[:4], 2)
     assert (detector.tau > 0).all()
     with torch.no_grad():
-        together = detector.progressive(images)
-        assert 1 <= together.rounds.min() <= together.rounds.max() <= 3
+        maps, rounds = detector.progressive(images)
+        assert 1 <= rounds.min() <= rounds.max() <= 3
         for i in range(6):
             alone = detector.progressive(images[i : i + 1])
-            assert torch.equal(alone.rounds[0], together.rounds[i])
-            torch.testing.assert_close(alone.heat[0], together.heat[i], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(alone[0][0], maps[i], atol=1e-5, rtol=1e-4)
+            assert torch.equal(alone[1][0], rounds[i])
         scores, heat = detector.score_and_heat((images * 255).to(torch.uint8))
     assert torch.equal(scores, heat.amax((1, 2, 3)))
 
@@ -257,9 +255,9 @@ def test_scores_are_scaled_by_normal_images() -> None:
     images = noise(5)
     detector.learn_normal(images, 2)
     with torch.no_grad():
-        errors = detector.released(images)
+        heat, distance = detector.released(images)
     parts = [
-        (each - each.min()) / (each.max() - each.min()) for each in (errors.peak, errors.distance)
+        (each - each.min()) / (each.max() - each.min()) for each in (heat.amax((1, 2, 3)), distance)
     ]
     torch.testing.assert_close(detector(images), parts[0] + parts[1], atol=1e-3, rtol=1e-3)
 

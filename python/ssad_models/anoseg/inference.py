@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ssad_models.anoseg.network import AnosegNet, Discriminator, Restorer, pixels
+from ssad_models.anoseg.network import AnosegNet, Discriminator, Restorer
+from ssad_models.views import pixels
 
 
 class AnosegDetector(nn.Module):

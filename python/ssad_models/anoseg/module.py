@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssad_models.anoseg.loss import judged, reconstruction_loss, segmentation_loss
-from ssad_models.anoseg.network import AnosegNet, Discriminator, Restorer, pixels
+from ssad_models.anoseg.network import AnosegNet, Discriminator, Restorer
 from ssad_models.anoseg.recipe import AnosegRecipe
 from ssad_models.data.loader import Synthesize
 from ssad_models.trainer import TrainingModule
+from ssad_models.views import pixels
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _GENERATORS = ("network", "restorer")

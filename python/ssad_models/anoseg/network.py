@@ -21,11 +21,6 @@ SMALLEST = 64
 _DECODER = (512, 512, 256, 256, 128, 128, 128, 128, 128, 128, 128)
 
 
-def pixels(images: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) uint8 or float 0..1 -> float 0..1."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
 def coordinates(images: torch.Tensor) -> torch.Tensor:
     """The row and the column of each pixel from -1 to 1: (N, 2, H, W) for images (N, C, H, W)."""
     n, _, height, width = images.shape

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +14,17 @@ from ssad_models.settings import (
     integer,
     number,
     optional,
+    pair,
     setting,
 )
 
 
-def _numbers(count: int, low: float, high: float, *, rising: bool) -> Callable[[Any], Any]:
-    def check(value: Any) -> tuple[float, ...]:
-        must = f"{count} numbers within {low:g} to {high:g}{', rising' if rising else ''}"
-        if not isinstance(value, (list, tuple)) or len(value) != count:
-            raise ValueError(must)
-        try:
-            numbers = tuple(number(low, high)(each) for each in value)
-        except ValueError:
-            raise ValueError(must) from None
-        if rising and list(numbers) != sorted(numbers):
-            raise ValueError(must)
-        return numbers
-
-    return check
+def _jitter(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        msg = "four numbers, of brightness, contrast, saturation and hue"
+        raise ValueError(msg)
+    limits = (1e5, 1e5, 1e5, 0.5)
+    return tuple(number(0, most)(each) for each, most in zip(value, limits, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +52,15 @@ class AnosegRecipe(ScalableRecipe):
         beta: Weight of the distance of pixels.
     """
 
-    area: tuple[float, float] = setting(_numbers(2, 0, 1, rising=True))
-    aspect: tuple[float, float] = setting(_numbers(2, 1e-3, 1e3, rising=True))
-    rotation: tuple[float, float] = setting(_numbers(2, -360, 360, rising=True))
-    jitter: tuple[float, float, float, float] = setting(_numbers(4, 0, 1e5, rising=False))
+    area: tuple[float, float] = setting(pair(0, 1))
+    aspect: tuple[float, float] = setting(pair(1e-3, 1e3))
+    rotation: tuple[float, float] = setting(pair(-360, 360))
+    jitter: tuple[float, float, float, float] = setting(_jitter)
     hard: float = setting(number(0, 1))
     epochs: int = setting(integer(1, 1 << 20))
     detector_epochs: int = setting(integer(0, 1 << 20))
     lr: float = setting(number(0, 1e3))
-    momenta: tuple[float, float] = setting(_numbers(2, 0, 1, rising=False))
+    momenta: tuple[float, float] = setting(pair(0, 1))
     reconstruction: float = setting(number(0, 1e6))
     adversarial: float = setting(number(0, 1e6))
     features: float = setting(number(0, 1e6))

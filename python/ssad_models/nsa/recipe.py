@@ -16,28 +16,13 @@ from ssad_models.settings import (
     number,
     one_of,
     optional,
+    pair,
     setting,
 )
 
 NETWORKS = ("resnet18", "wrn16", "wrn19")
 GRADIENTS = ("source", "mixed", "average", "monochrome", "mix", "scaled", "swap", "uniform")
 R = TypeVar("R", bound="NsaRecipe")
-
-
-def _pair(low: float, high: float) -> Any:
-    def check(value: Any) -> tuple[float, float]:
-        must = f"two numbers [low, high] within {low:g} to {high:g}"
-        if not isinstance(value, (list, tuple)) or len(value) != 2:
-            raise ValueError(must)
-        try:
-            pair = tuple(number(low, high)(each) for each in value)
-        except ValueError:
-            raise ValueError(must) from None
-        if pair[0] > pair[1]:
-            raise ValueError(must)
-        return pair
-
-    return check
 
 
 def _background(value: Any) -> tuple[float, float] | str | None:
@@ -108,17 +93,17 @@ class NsaRecipe(ScalableRecipe):
     rotation: float = setting(number(0, 180))
     flip: bool = setting(boolean)
     patch_size: str = setting(one_of("gamma", "uniform", "cutpaste", "square"))
-    height: tuple[float, float] = setting(_pair(0, 0.5))
-    width: tuple[float, float] = setting(_pair(0, 0.5))
+    height: tuple[float, float] = setting(pair(0, 0.5))
+    width: tuple[float, float] = setting(pair(0, 0.5))
     offset: float = setting(number(0, 1))
     scale: float = setting(number(0, 1))
     patches: int = setting(integer(1, 16))
-    resize: tuple[float, float] | None = setting(optional(_pair(0.01, 100)))
+    resize: tuple[float, float] | None = setting(optional(pair(0.01, 100)))
     shift: bool = setting(boolean)
     core: float = setting(number(0, 1))
     shape: str = setting(one_of("rectangle", "ellipses"))
     gradient: str = setting(one_of(*GRADIENTS))
-    factor: tuple[float, float] = setting(_pair(0, 1))
+    factor: tuple[float, float] = setting(pair(0, 1))
     background: tuple[float, float] | str | None = setting(_background)
     object_share: float = setting(number(0, 1))
     overlap: float = setting(number(0, 1))

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
 from ssad_kernels import cell_masks, composite, gms_map, make_keys, refine_cells
-from ssad_models.ssm.network import ConditionalUNet, pixels, restore
+from ssad_models.ssm.network import ConditionalUNet, restore
 from ssad_models.ssm.recipe import SCALES, SsmRecipe
 from ssad_models.ssm.smoothing import smooth
+from ssad_models.views import pixels
 
 PASSES = 2
 """Of the released code."""
@@ -24,22 +23,6 @@ _PIXELS = 18 << 14
 """Shown to the network at once, over all masks: larger batches take memory, and no less time."""
 _SIDE = 256
 """Of the images for which `sigma` of "progressive" is meant."""
-
-
-class Errors(NamedTuple):
-    """What is left of N images.
-
-    Attributes:
-        heat: (N, 1, S, S) float32, higher where it is worse.
-        peak: (N,) float32, the highest heat.
-        distance: (N,) float32, squared errors; 0 of "progressive".
-        rounds: (N, M) int64, how often the image was looked at with each of M masks.
-    """
-
-    heat: torch.Tensor
-    peak: torch.Tensor
-    distance: torch.Tensor
-    rounds: torch.Tensor
 
 
 class SsmDetector(nn.Module):
@@ -90,19 +73,17 @@ class SsmDetector(nn.Module):
             for batch in images.split(batch_size):
                 shown = pixels(batch.to(device))
                 masks = self._boards(shown)
-                errors = self._errors(shown, masks).unflatten(1, (-1, 2))
-                hidden = ~masks.unflatten(1, (-1, 2))
+                repeated = shown.repeat_interleave(masks.shape[1], 0)
+                errors = self._errors_of(repeated, masks.flatten(0, 1)[:, None]).view(masks.shape)
                 # Each pixel is hidden in one of the two masks of its cells.
-                found.append((errors * hidden).sum(2))
+                found.append((errors * ~masks).unflatten(1, (-1, 2)).sum(2))
             for i, cell in enumerate(self.recipe.cells):
                 whole = torch.cat([errors[:, i] for errors in found])
                 means = nn.functional.avg_pool2d(whole, cell).flatten()
                 self.tau[i] = means.sort().values[int(self.recipe.quantile * (len(means) - 1))]
             return
-        seen = [self.released(batch.to(device)) for batch in images.split(batch_size)]
-        for i, part in enumerate(("peak", "distance")):
-            values = torch.cat([getattr(each, part) for each in seen])
-            self.low[i], self.high[i] = values.min(), values.max()
+        parts = [_parts(*self.released(batch.to(device))) for batch in images.split(batch_size)]
+        self.low, self.high = torch.cat(parts).aminmax(dim=0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, C, S, S) uint8 or float 0..1 -> (N,) float32."""
@@ -115,16 +96,16 @@ class SsmDetector(nn.Module):
     def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What `score_and_heat` returns; heat is 0 where an image is restored perfectly."""
         if self.recipe.inference == "progressive":
-            errors = self.progressive(images)
-            return errors.peak, errors.heat
-        errors = self.released(images)
-        parts = torch.stack([errors.peak, errors.distance], 1)
+            heat, _ = self.progressive(images)
+            return heat.amax((1, 2, 3)), heat
+        heat, distance = self.released(images)
         spread = (self.high - self.low).clamp_min(1e-12)
+        score = ((_parts(heat, distance) - self.low) / spread).sum(1)
         perfect = (1 / SCALES - 1) * sum(self._areas(images.shape[-1]))
-        return ((parts - self.low) / spread).sum(1), (errors.heat - perfect).clamp_min(0)
+        return score, (heat - perfect).clamp_min(0)
 
     @torch.no_grad()
-    def released(self, images: torch.Tensor) -> Errors:
+    def released(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As the released code does it: for each size of cells each third hidden once; then again.
 
         The second time the largest cells are visible of which most pixels looked normal the first.
@@ -133,6 +114,9 @@ class SsmDetector(nn.Module):
 
         Args:
             images: (N, C, S, S) uint8 or float 0..1.
+
+        Returns:
+            Heat (N, 1, S, S), and squared errors (N,), means over pixels added up over cells.
         """
         images = pixels(images)
         n, sizes, side = len(images), len(self.recipe.cells), images.shape[-1]
@@ -153,11 +137,10 @@ class SsmDetector(nn.Module):
             heat = smooth(heat, self.recipe.sigma, rows_only=self.recipe.compat == "reference")
             squares = (restored - repeated).square().mean((1, 2, 3))
             distance = squares.view(n, sizes).sum(1)
-        rounds = torch.full((n, sizes), PASSES, device=images.device)
-        return Errors(heat, heat.amax((1, 2, 3)), distance, rounds)
+        return heat, distance
 
     @torch.no_grad()
-    def progressive(self, images: torch.Tensor) -> Errors:
+    def progressive(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As the paper has it: hide half of the cells, uncover those that look normal, again.
 
         Each image and mask stops by itself, when no further cell looks normal. What the paper
@@ -165,6 +148,10 @@ class SsmDetector(nn.Module):
 
         Args:
             images: (N, C, S, S) uint8 or float 0..1.
+
+        Returns:
+            Heat (N, 1, S, S), and how often the image was looked at with each of M masks, (N, M)
+            int64.
         """
         images = pixels(images)
         n, side = len(images), images.shape[-1]
@@ -190,7 +177,7 @@ class SsmDetector(nn.Module):
             rounds[active] += 1
             active = active[(after != before).flatten(1).any(1) & (left > 0)]
         heat = errors.view(n, count, side, side).mean(1, keepdim=True)
-        return Errors(heat, heat.amax((1, 2, 3)), heat.new_zeros(n), rounds.view(n, count))
+        return heat, rounds.view(n, count)
 
     def _areas(self, side: int) -> list[float]:
         """Of the cells, in parts of an image of this side."""
@@ -221,13 +208,13 @@ class SsmDetector(nn.Module):
             parts.append(composite(outputs, behind, some))
         return torch.cat(parts)
 
-    def _errors(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """(N, C, S, S) and masks (N, M, S, S) bool -> (N, M, S, S)."""
-        repeated = images.repeat_interleave(masks.shape[1], 0)
-        return self._errors_of(repeated, masks.flatten(0, 1)[:, None]).view(masks.shape)
-
     def _errors_of(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """(M, C, S, S) and masks (M, 1, S, S) bool -> smoothed errors (M, S, S)."""
         restored = self._restore(images, masks)
         errors = 1 - gms_map(restored, images, scales=SCALES)
         return smooth(errors, self.recipe.sigma * images.shape[-1] / _SIDE)[:, 0]
+
+
+def _parts(heat: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """What the released score is made of: the highest heat, and the squared errors, (N, 2)."""
+    return torch.stack([heat.amax((1, 2, 3)), distance], 1)

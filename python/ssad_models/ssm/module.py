@@ -9,9 +9,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from ssad_kernels import composite
 from ssad_models.data.loader import Synthesize
 from ssad_models.ssm.loss import Weights, restoration_loss
-from ssad_models.ssm.network import ConditionalUNet, pixels, restore
+from ssad_models.ssm.network import ConditionalUNet, restore
 from ssad_models.ssm.recipe import SsmRecipe
 from ssad_models.trainer import TrainingModule
+from ssad_models.views import pixels
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -17,11 +17,6 @@ STRIDE = 16
 """The side of an input is a multiple of this."""
 
 
-def pixels(images: torch.Tensor) -> torch.Tensor:
-    """(..., H, W) uint8 or float 0..1 -> float 0..1."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
 def _convolutions(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding=1),

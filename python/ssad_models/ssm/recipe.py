@@ -19,7 +19,7 @@ from ssad_models.settings import (
 from ssad_models.ssm.network import STRIDE
 
 SCALES = 4
-"""Halvings of an image at which gradients are compared; the smallest still has them."""
+"""At how many sizes of an image, each half of the one before, gradients are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
