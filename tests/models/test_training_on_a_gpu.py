@@ -56,7 +56,7 @@ NSA = {"philox", "sample_nsa", "nsa_regions", "poisson_blend_", "difference_labe
 FPI = {"philox", "sample_nsa", "nsa_regions", "alpha_blend_", "difference_label"}
 
 
-SSM = {"philox", "cell_masks", "composite", "gms_loss", "ssim_map"}
+SSM = {"philox", "cell_masks", "mask_images", "composite", "gms_loss", "ssim_map"}
 
 
 METHODS: list[tuple[str, list[str], str | None, set[str]]] = [

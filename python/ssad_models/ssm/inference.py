@@ -204,7 +204,7 @@ class SsmDetector(nn.Module):
         count = max(1, _PIXELS // masks[0].numel())
         parts = []
         for some, behind in zip(images.split(count), masks.split(count), strict=True):
-            outputs, _ = restore(self.network, some, behind.to(images.dtype))
+            outputs, _ = restore(self.network, some, behind)
             parts.append(composite(outputs, behind, some))
         return torch.cat(parts)
 

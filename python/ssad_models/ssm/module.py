@@ -42,10 +42,10 @@ class SsmModule(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of one batch; logs it and the learning rate."""
         images, visible = batch
-        images, masks = pixels(images), visible.to(torch.float32)
-        outputs, found = restore(self.network, images, masks)
+        images = pixels(images)
+        outputs, found = restore(self.network, images, visible)
         restored = composite(outputs, visible, images)
-        loss = restoration_loss(images, restored, masks, found, self.weights)
+        loss = restoration_loss(images, restored, visible.to(found.dtype), found, self.weights)
         self.log("train/loss", loss)
         self.log("step", float(self.step))  # Lightning takes it for the axis of the others
         self.log("train/lr", self.rate_at(self.step))

@@ -11,6 +11,7 @@ import itertools
 import torch
 from torch import nn
 
+from ssad_kernels import mask_images
 from ssad_models.widths import scaled
 
 STRIDE = 16
@@ -118,18 +119,18 @@ class ConditionalUNet(nn.Module):
 
 
 def restore(
-    network: ConditionalUNet, images: torch.Tensor, masks: torch.Tensor
+    network: ConditionalUNet, images: torch.Tensor, visible: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Show the network each image behind each of its masks, all in one batch.
 
     Args:
         network: The network.
         images: (N, C, H, W) float 0..1.
-        masks: (N, P, H, W) float, 1 where the image is visible.
+        visible: (N, P, H, W) bool masks, True where the image is visible.
 
     Returns:
         Images (N, P, C, H, W) and masks (N, P, H, W) that it makes of them.
     """
-    shown = (images[:, None] * masks[:, :, None]).flatten(0, 1)
-    outputs, found = network(shown, masks.flatten(0, 1)[:, None])
-    return outputs.unflatten(0, masks.shape[:2]), found[:, 0].unflatten(0, masks.shape[:2])
+    masks = visible.flatten(0, 1)[:, None].to(images.dtype)
+    outputs, found = network(mask_images(images, visible).flatten(0, 1), masks)
+    return outputs.unflatten(0, visible.shape[:2]), found[:, 0].unflatten(0, visible.shape[:2])
