@@ -81,6 +81,7 @@ class ConditionalUNet(nn.Module):
     def __init__(self, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
         widths = [scaled(full, width) for full in (64, 128, 256, 512, 512)]
+        self.width = widths[0]  # channels at full size
         self.first = _convolutions(channels, widths[0])
         self.down = nn.ModuleList(
             _convolutions(inputs, outputs, 4, 2) for inputs, outputs in itertools.pairwise(widths)
