@@ -144,7 +144,7 @@ R = TypeVar("R", bound="Recipe")
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of an error about a word: the known one that is most like it, if one is."""
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 

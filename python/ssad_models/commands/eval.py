@@ -115,20 +115,32 @@ def _print_table(title: str, headings: dict[str, str], runs: list[Run]) -> None:
     names = [name for name in headings if any(name in run.evaluation.metrics for run in runs)]
     if not names:
         return
-    table = Table("category", "model", title=f"{title}, in %, with 95 % intervals", box=SIMPLE_HEAD)
+    # Six intervals fit into 80 columns; what does not is broken, not cut.
+    table = Table(
+        title=f"{title}, in %, with 95 % intervals",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
+    )
+    for heading in ("category", "model"):
+        table.add_column(heading, overflow="fold")
     for name in names:
-        table.add_column(headings[name], justify="right")
+        table.add_column(headings[name], justify="right", overflow="fold", no_wrap=True)
     for run in runs:
         cells = []
         for name in names:
             e = run.evaluation.metrics.get(name)
-            cell = "" if e is None else f"{100 * e.value:.1f}\n{100 * e.low:.1f}-{100 * e.high:.1f}"
+            cell = "" if e is None else f"{_percent(e.value)}\n{_percent(e.low)}-{_percent(e.high)}"
             if e is not None and name == "false_alarm_rate":
                 cell += f"\nstated {_stated(run):g}"
             cells.append(cell)
         name = run.method if run.seed is None else f"{run.method}\nseed {run.seed}"
         table.add_row(Text(run.category), Text(name), *cells)
     console.print(table)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}".replace("100.0", "100")
 
 
 def _stated(run: Run) -> float:
