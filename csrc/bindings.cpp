@@ -32,8 +32,9 @@ using ssad::bindings::options_of;
 using ssad::bindings::ReleaseGil;
 using ssad::bindings::view_of;
 
-// p, scar, area (low, high), aspect, length, width, angle, jitter (4), other_source
-using Law = std::array<double, 17>;
+// p, scar, area (low, high), aspect, length, width, angle, jitter (4), other_source, turn_p,
+// permute_p, jitter_p
+using Law = std::array<double, 20>;
 
 ssad::CutPasteLaw law_of(const Law& x) {
   const auto pixels = [&](int i) { return static_cast<int64_t>(x[i]); };
@@ -45,7 +46,10 @@ ssad::CutPasteLaw law_of(const Law& x) {
           {pixels(8), pixels(9)},
           {x[10], x[11]},
           {x[12], x[13], x[14], x[15]},
-          x[16] != 0.0};
+          x[16] != 0.0,
+          x[17],
+          x[18],
+          x[19]};
 }
 
 void need(bool had_memory) {
@@ -65,11 +69,11 @@ void cut_paste(Address from, Address to, int dtype, std::array<int64_t, 4> shape
 }
 
 void cut_paste_keyed(Address from, Address to, int dtype, std::array<int64_t, 4> shape,
-                     std::array<int64_t, 4> strides, Address keys, int64_t stream, const Law& law,
-                     Address mask, Address status, int64_t threads) {
-  need(ssad::cut_paste_keyed(view_of(from, dtype, shape, strides),
-                             view_of(to, dtype, shape, strides), at<int64_t>(keys), stream,
-                             law_of(law), at<bool>(mask), at<int8_t>(status), threads));
+                     std::array<int64_t, 4> strides, Address keys, std::array<int64_t, 2> streams,
+                     const Law& law, Address mask, Address status, int64_t threads) {
+  need(ssad::cut_paste_keyed(
+      view_of(from, dtype, shape, strides), view_of(to, dtype, shape, strides), at<int64_t>(keys),
+      {streams[0], streams[1]}, law_of(law), at<bool>(mask), at<int8_t>(status), threads));
 }
 
 void sample_cut_paste(Address keys, int64_t n, int64_t stream, int64_t height, int64_t width,

@@ -88,7 +88,7 @@ def cut_paste_keyed(
     shape: Sequence[int],
     strides: Sequence[int],
     keys: int,
-    stream: int,
+    streams: Sequence[int],
     law: Sequence[float],
     mask: int,
     status: int,

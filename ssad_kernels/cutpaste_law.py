@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from ssad_kernels.cutpaste import (
     launch_triton,
     native_views,
 )
-from ssad_kernels.random import check_keys, check_stream
+from ssad_kernels.random import STREAMS, check_keys, check_stream, philox
 
 
 class CutPasteLaw(NamedTuple):
@@ -38,6 +39,11 @@ class CutPasteLaw(NamedTuple):
         angle: range of rotations, degrees.
         jitter: largest change of brightness, contrast, saturation (factors) and hue (turns).
         other_source: cut from another image of the batch. The draw then depends on the batch.
+        turn_p: probability that the source image is turned by 90, 180 or 270 degrees; by 180 if it
+            is not square.
+        permute_p: probability that its halves change places: top and bottom, left and right, or
+            both.
+        jitter_p: probability that the patch is recoloured at all.
     """
 
     p: float = 1.0
@@ -49,6 +55,14 @@ class CutPasteLaw(NamedTuple):
     angle: tuple[float, float] = (0.0, 0.0)
     jitter: tuple[float, float, float, float] = (0.1, 0.1, 0.1, 0.1)
     other_source: bool = False
+    turn_p: float = 0.0
+    permute_p: float = 0.0
+    jitter_p: float = 1.0
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether it draws more than all laws do, from a stream of its own."""
+        return self[-3:] != (0.0, 0.0, 1.0)
 
 
 def sample_cut_paste(
@@ -64,11 +78,12 @@ def sample_cut_paste(
         height: of the images, 1...16777215.
         width: of the images, likewise.
         law: what to draw from.
-        stream: 0...65535, separates operations that draw for the same sample.
+        stream: 0...65535, separates operations that draw for the same sample; a law with
+            ``turn_p``, ``permute_p`` or ``jitter_p`` draws from stream + 64, too.
 
     Returns:
         Parameters on the device of ``keys``. Row i depends on ``keys[i]`` alone, unless patches
-        come from other images.
+        come from other images. ``turns`` and ``shift`` are None if the law has none.
 
     Raises:
         TypeError: if ``keys`` is not an int64 tensor.
@@ -77,7 +92,8 @@ def sample_cut_paste(
     Gradient: none. Determinism: identical integers on every device, without host synchronisation.
     """
     check_tensor("sample_cut_paste", "keys", keys)
-    return CutPasteParams(*_sample(keys, stream, height, width, pack_law("sample_cut_paste", law)))
+    rows = _sample(keys, stream, height, width, pack_law("sample_cut_paste", law))
+    return _with_hard(rows, keys, stream, (height, width), law)
 
 
 def cut_paste_keyed_(
@@ -133,15 +149,16 @@ def cut_paste_keyed(
 
 # A law crosses the dispatcher as one list of numbers: as nine arguments it cost 4 µs more.
 _MUST = "hold ranges (low, high) within their limits"
-_LENGTHS = (1, 1, 2, 2, 2, 2, 2, 4, 1)
+_LENGTHS = (1, 1, 2, 2, 2, 2, 2, 4, 1, 1, 1, 1)
 
 
 def pack_law(op: str, law: CutPasteLaw) -> list[float]:
     """A law as the ops take it; ``op`` is named in the error if a range is not a pair."""
-    p, scar, *ranges, other_source = law
-    if any(len(pair) != n for pair, n in zip(ranges, _LENGTHS[2:-1], strict=True)):
+    p, scar, *ranges, other_source, turn_p, permute_p, jitter_p = law
+    if any(len(pair) != n for pair, n in zip(ranges, _LENGTHS[2:-4], strict=True)):
         raise ValueError(wording(op, "law", _MUST, law))
-    return [p, float(scar), *itertools.chain.from_iterable(ranges), float(other_source)]
+    pairs = itertools.chain.from_iterable(ranges)
+    return [p, float(scar), *pairs, float(other_source), turn_p, permute_p, jitter_p]
 
 
 @functools.lru_cache
@@ -149,11 +166,12 @@ def _unpacked(op: str, *numbers: float) -> CutPasteLaw:
     """The law of a list of numbers, checked; a loader asks for the same one over and over."""
     if len(numbers) != sum(_LENGTHS):
         raise ValueError(wording(op, "law", f"hold {sum(_LENGTHS)} numbers", len(numbers)))
-    p, scar, *rest, other_source = numbers
+    p, scar, *rest, other_source, turn_p, permute_p, jitter_p = numbers
     pairs: list[Any] = list(zip(rest[:10:2], rest[1:10:2], strict=True))
     pairs[2:4] = [tuple(int(x) if x.is_integer() else x for x in pair) for pair in pairs[2:4]]
     jitter = tuple(rest[10:])
-    given = CutPasteLaw._make((p, bool(scar), *pairs, jitter, bool(other_source)))
+    hard = (turn_p, permute_p, jitter_p)
+    given = CutPasteLaw._make((p, bool(scar), *pairs, jitter, bool(other_source), *hard))
     # One chain of comparisons, which NaN fails; the transforms say more precisely what is wrong.
     if not (
         0.0 <= p <= 1.0
@@ -164,9 +182,14 @@ def _unpacked(op: str, *numbers: float) -> CutPasteLaw:
         and all(isinstance(side, int) for side in (*given.length, *given.width))
         and -360.0 <= given.angle[0] <= given.angle[1] <= 360.0
         and all(0.0 <= strength <= 1e5 for strength in jitter)
+        and all(0.0 <= share <= 1.0 for share in hard)
     ):
         raise ValueError(wording(op, "law", _MUST, given))
     return given
+
+
+def _check_law(op: str, stream: int, law: list[float]) -> None:
+    check_stream(op, stream + (STREAMS["coin"] if _unpacked(op, *law).is_hard else 0))
 
 
 def _check_sample(keys: Tensor, stream: int, height: int, width: int, law: list[float]) -> None:
@@ -175,7 +198,7 @@ def _check_sample(keys: Tensor, stream: int, height: int, width: int, law: list[
     for name, size in (("height", height), ("width", width)):
         if not 1 <= size < 1 << 24:
             raise ValueError(wording("sample_cut_paste", name, "be in 1...16777215", size))
-    _unpacked("sample_cut_paste", *law)
+    _check_law("sample_cut_paste", stream, law)
 
 
 def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -198,13 +221,28 @@ def _triton_sample(*args_and_outputs: Any) -> None:
 
     *args, law = args_and_outputs[:-7]
     unpacked: Any = _unpacked("sample_cut_paste", *law)
-    launch(*args, *unpacked, *args_and_outputs[-7:])
+    launch(*args, *unpacked[:9], *args_and_outputs[-7:])
 
 
 def _reference_sample(*args: Any) -> tuple[Tensor, ...]:
     keys, stream, height, width, law = args
     unpacked: Any = _unpacked("sample_cut_paste", *law)
-    return reference.cutpaste.sample_cut_paste(keys, stream, height, width, *unpacked)
+    return reference.cutpaste.sample_cut_paste(keys, stream, height, width, *unpacked[:9])
+
+
+def _with_hard(
+    rows: tuple[Tensor, ...], keys: Tensor, stream: int, size: Sequence[int], law: CutPasteLaw
+) -> CutPasteParams:
+    """Drawn rows, and what a hard law draws on top."""
+    params = CutPasteParams(*rows)
+    if not law.is_hard:
+        return params
+    height, width = size
+    bits = philox(keys, stream + STREAMS["coin"], 5)
+    order, turns, shift = reference.cutpaste.sample_hard(
+        bits, params.order, height, width, law.turn_p, law.permute_p, law.jitter_p
+    )
+    return params._replace(order=order, turns=turns, shift=shift)
 
 
 _sample = define_op(
@@ -226,7 +264,7 @@ def _check_keyed(op: str, images: Tensor, keys: Tensor, stream: int, law: list[f
         check_shape(op, "keys", keys, (images.shape[0], 3))
     if keys.device != images.device:
         check_device(op, "keys", keys, images.device)
-    _unpacked(op, *law)
+    _check_law(op, stream, law)
 
 
 def _cpu_keyed(
@@ -248,7 +286,7 @@ def _cpu_keyed_copy(
     _backend.native.cut_paste_keyed(
         *native_views(images, out),
         keys.data_ptr(),
-        stream,
+        (stream, stream + STREAMS["coin"]),
         law,
         mask.data_ptr(),
         status.data_ptr(),
@@ -259,9 +297,11 @@ def _cpu_keyed_copy(
 def _triton_keyed(
     images: Tensor, keys: Tensor, stream: int, law: list[float], mask: Tensor, status: Tensor
 ) -> None:
-    params = _allocate_sample(keys)
-    _triton_sample(keys, stream, *images.shape[2:], law, *params)
-    launch_triton(images, *params, None, None, mask, status)
+    rows = _allocate_sample(keys)
+    _triton_sample(keys, stream, *images.shape[2:], law, *rows)
+    unpacked = _unpacked("cut_paste_keyed", *law)
+    params = _with_hard(rows, keys, stream, images.shape[2:], unpacked)
+    launch_triton(images, *params, mask, status)
 
 
 def _triton_keyed_copy(images: Tensor, *args: Any) -> None:
@@ -272,8 +312,10 @@ def _triton_keyed_copy(images: Tensor, *args: Any) -> None:
 def _reference_keyed(
     images: Tensor, keys: Tensor, stream: int, law: list[float]
 ) -> tuple[Tensor, ...]:
-    params = _reference_sample(keys, stream, *images.shape[2:], law)
-    return reference.cutpaste.cut_paste_(images, *params, None, None)
+    rows = _reference_sample(keys, stream, *images.shape[2:], law)
+    unpacked = _unpacked("cut_paste_keyed", *law)
+    params = _with_hard(rows, keys, stream, images.shape[2:], unpacked)
+    return reference.cutpaste.cut_paste_(images, *params)
 
 
 def _reference_keyed_copy(images: Tensor, *args: Any) -> tuple[Tensor, ...]:

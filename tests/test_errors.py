@@ -41,6 +41,7 @@ NAN = float("nan")
 DTYPES = "uint8 or float16 or bfloat16 or float32 or float64"
 PLACES = [[0, 0, 2, 2]] * 2, [[4, 4]] * 2
 KEYS = make_keys(0, 0, torch.arange(2))
+HARD = CutPasteLaw(turn_p=1.0)
 
 
 def images(**change: Any) -> Tensor:
@@ -167,6 +168,7 @@ def test_images_that_require_a_gradient_are_welcome_where_none_is_recorded(form)
         ({"height": 0}, ValueError, "`height` must be in 1...16777215, got 0"),
         ({"width": 1 << 24}, ValueError, "`width` must be in 1...16777215, got 16777216"),
         ({"stream": 70000}, ValueError, "`stream` must be in 0...65535, got 70000"),
+        ({"stream": 65472, "law": HARD}, ValueError, "`stream` must be in 0...65535, got 65536"),
     ],
 )
 def test_arguments_of_sampling(change, error, message):
@@ -183,7 +185,7 @@ def test_arguments_of_sampling(change, error, message):
         {"area": (NAN, 0.1)}, {"area": (0.1,)}, {"aspect": (2.0, 3.0)}, {"aspect": (0.0, 1.0)},
         {"length": (0, 4)}, {"width": (5, 4)}, {"angle": (-400.0, 0.0)}, {"angle": (0.0, NAN)},
         {"jitter": (-0.1, 0.0, 0.0, 0.0)}, {"jitter": (0.0, 0.0, 0.0)},
-        {"jitter": (0.0, float("inf"), 0.0, 0.0)},
+        {"jitter": (0.0, float("inf"), 0.0, 0.0)}, {"turn_p": NAN}, {"jitter_p": 1.1},
     ],
     ids=str,
 )  # fmt: skip
@@ -286,7 +288,7 @@ KIND = "be a tensor, or a NumPy or CuPy array (PIL images: torchvision's v2.ToIm
 
 def _who(transform: Any, is_metadata: bool) -> str:
     """Dtypes and shapes are checked once: by the op, where a transform has one."""
-    has_op = isinstance(transform, (CutPaste, CutPasteScar))
+    has_op = isinstance(transform, (CutPaste, CutPasteScar, HardCutPaste))
     return "cut_paste_keyed" if has_op and is_metadata else type(transform).__name__
 
 

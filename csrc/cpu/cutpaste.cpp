@@ -118,33 +118,70 @@ bool paste_upright(const ImageView& images, int64_t i, const CutPastePlan& plan,
   return true;
 }
 
+// Narrows [begin, end) to the x for which start + x * step lies in [0, limit).
+void narrow(int64_t start, int64_t step, int64_t limit, int64_t* begin, int64_t* end) {
+  if (step < 0) {  // from the other end of the limit
+    start = limit - 1 - start;
+    step = -step;
+  }
+  if (step == 0) {
+    if (start < 0 || start >= limit) *end = *begin;
+    return;
+  }
+  const auto first_from = [=](int64_t distance) {
+    return distance / step + (distance % step > 0);  // rounded up
+  };
+  const int64_t low = first_from(-start), high = first_from(limit - start);
+  if (*begin < low) *begin = low;
+  if (*end > high) *end = high;
+}
+
 // The same for a rotated patch: each pixel of the canvas looks up the nearest pixel of the patch.
-// Coordinates are twice the distance from the centre, so that halves are integers.
+// Coordinates are twice the distance from the centre, so that halves are integers, and then halved
+// again: a step of a whole pixel moves them by an even number. A row of the canvas meets the patch
+// in one run of pixels, cut into pieces so short that offsets in a patch of any size fit 32 bits.
 template <class T>
 bool paste_rotated(const ImageView& images, int64_t i, const CutPastePlan& plan, const T* patch,
                    bool* mask) {
+  constexpr int64_t kPiece = 64;
+  constexpr int64_t kPixel = int64_t{1} << kRotationBits;
   bool any = false;
   const int64_t y0 = plan.canvas_y < 0 ? 0 : plan.canvas_y;
   const int64_t x0 = plan.canvas_x < 0 ? 0 : plan.canvas_x;
   const int64_t y_end = plan.canvas_y + plan.canvas_h;
   const int64_t x_end = plan.canvas_x + plan.canvas_w;
   const int64_t area = plan.cut_h * plan.cut_w;
+  const auto cos = static_cast<int32_t>(plan.cos), sin = static_cast<int32_t>(plan.sin);
+  const auto width = static_cast<int32_t>(plan.cut_w);
   for (int64_t y = y0; y < (y_end < images.h ? y_end : images.h); ++y) {
-    for (int64_t x = x0; x < (x_end < images.w ? x_end : images.w); ++x) {
-      const int64_t dy = 2 * (y - plan.canvas_y) + 1 - plan.canvas_h;
-      const int64_t dx = 2 * (x - plan.canvas_x) + 1 - plan.canvas_w;
-      const int64_t from_y = dy * plan.cos + dx * plan.sin + (plan.box_h << kRotationBits);
-      const int64_t from_x = dx * plan.cos - dy * plan.sin + (plan.box_w << kRotationBits);
-      const int64_t py = (from_y >> (kRotationBits + 1)) + plan.box_y - plan.cut_y;
-      const int64_t px = (from_x >> (kRotationBits + 1)) + plan.box_x - plan.cut_x;
-      if (py < 0 || py >= plan.cut_h || px < 0 || px >= plan.cut_w) continue;
+    const int64_t dy = 2 * (y - plan.canvas_y) + 1 - plan.canvas_h;
+    const int64_t dx = 1 - 2 * plan.canvas_x - plan.canvas_w;  // of x = 0
+    const int64_t twice_y = dy * plan.cos + dx * plan.sin + plan.box_h * kPixel;
+    const int64_t twice_x = dx * plan.cos - dy * plan.sin + plan.box_w * kPixel;
+    const int64_t from_y = (twice_y >> 1) + (plan.box_y - plan.cut_y) * kPixel;
+    const int64_t from_x = (twice_x >> 1) + (plan.box_x - plan.cut_x) * kPixel;
+    int64_t begin = x0, end = x_end < images.w ? x_end : images.w;
+    narrow(from_y, plan.sin, plan.cut_h * kPixel, &begin, &end);
+    narrow(from_x, plan.cos, plan.cut_w * kPixel, &begin, &end);
+    if (begin >= end) continue;
+    for (int64_t x = begin; x < end; x += kPiece) {
+      const int64_t count = end - x < kPiece ? end - x : kPiece;
+      const int64_t at_y = from_y + x * plan.sin, at_x = from_x + x * plan.cos;
+      const auto part_y = static_cast<int32_t>(at_y & (kPixel - 1));
+      const auto part_x = static_cast<int32_t>(at_x & (kPixel - 1));
+      int32_t offsets[kPiece];
+      for (int32_t k = 0; k < kPiece; ++k) {
+        offsets[k] =
+            ((part_y + k * sin) >> kRotationBits) * width + ((part_x + k * cos) >> kRotationBits);
+      }
+      const T* from = patch + (at_y >> kRotationBits) * plan.cut_w + (at_x >> kRotationBits);
       T* to = row_of<T>(images, i, 0, y, x);
       for (int64_t c = 0; c < images.c; ++c) {
-        to[c * images.stride_c] = patch[c * area + py * plan.cut_w + px];
+        look_up_row(from + c * area, offsets, to + c * images.stride_c, images.stride_x, count);
       }
-      mask[y * images.w + x] = true;
-      any = true;
     }
+    std::memset(mask + y * images.w + begin, 1, static_cast<size_t>(end - begin));
+    any = true;
   }
   return any;
 }

@@ -112,21 +112,42 @@ void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t he
   }
 }
 
+void sample_hard(const int64_t* keys, int64_t n, int64_t coin_stream, int64_t height, int64_t width,
+                 const CutPasteLaw& law, int64_t* order, int64_t* turns, int64_t* shift) {
+  for (int64_t i = 0; i < n; ++i) {
+    const Philox coins = keyed_philox(keys + 3 * i, coin_stream, 0);
+    const Philox last = keyed_philox(keys + 3 * i, coin_stream, 1);
+    const int64_t quarters = height == width ? 1 + below(3, coins.v[1]) : 2;
+    turns[i] = uniform(coins.v[0]) < law.turn_p ? quarters : 0;
+    const int64_t halves = uniform(coins.v[2]) < law.permute_p ? 1 + below(3, coins.v[3]) : 0;
+    shift[2 * i] = (halves & 1) * (height / 2);
+    shift[2 * i + 1] = (halves >> 1) * (width / 2);
+    if (uniform(last.v[0]) < law.jitter_p) continue;
+    for (int k = 0; k < 4; ++k) order[4 * i + k] = -1;
+  }
+}
+
 bool cut_paste_keyed(const ImageView& from, const ImageView& to, const int64_t* keys,
-                     int64_t stream, const CutPasteLaw& law, bool* mask, int8_t* status,
-                     int64_t threads) {
+                     const int64_t (&streams)[2], const CutPasteLaw& law, bool* mask,
+                     int8_t* status, int64_t threads) {
   const int64_t n = from.n;
-  std::unique_ptr<int64_t[]> integers(new (std::nothrow) int64_t[11 * n]);
+  std::unique_ptr<int64_t[]> integers(new (std::nothrow) int64_t[14 * n]);
   std::unique_ptr<float[]> reals(new (std::nothrow) float[5 * n]);
   std::unique_ptr<bool[]> apply(new (std::nothrow) bool[n]);
   if (!integers || !reals || !apply) return false;
   const CutPasteDraws draws = {integers.get(), integers.get() + n, integers.get() + 5 * n,
                                reals.get(),    reals.get() + n,    integers.get() + 7 * n,
                                apply.get()};
-  sample_cut_paste(keys, n, stream, from.h, from.w, law, draws);
-  const CutPasteParams params = {draws.source_index, draws.source_box, draws.target,
-                                 draws.angle,        draws.jitter,     draws.order,
-                                 draws.apply,        nullptr,          nullptr};
+  sample_cut_paste(keys, n, streams[0], from.h, from.w, law, draws);
+  CutPasteParams params = {draws.source_index, draws.source_box, draws.target,
+                           draws.angle,        draws.jitter,     draws.order,
+                           draws.apply,        nullptr,          nullptr};
+  if (law.is_hard()) {
+    int64_t* turns = integers.get() + 11 * n;
+    int64_t* shift = integers.get() + 12 * n;
+    sample_hard(keys, n, streams[1], from.h, from.w, law, draws.order, turns, shift);
+    params.turns = turns, params.shift = shift;
+  }
   return cut_paste(from, to, params, mask, status, threads);
 }
 

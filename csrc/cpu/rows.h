@@ -60,4 +60,15 @@ void scatter_row(const T* __restrict__ from, T* __restrict__ to, int64_t step, i
   }
 }
 
+// A row of pixels from anywhere.
+template <class T>
+void look_up_row(const T* __restrict__ from, const int32_t* __restrict__ offsets,
+                 T* __restrict__ to, int64_t step, int64_t count) {
+  if (step == 1) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[offsets[i]];
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[step * i] = from[offsets[i]];
+  }
+}
+
 }  // namespace ssad::SSAD_LEVEL

@@ -300,3 +300,25 @@ def sample_cut_paste(
         _permutation(below(24, 13)),
         numbers[:, 0] < p,
     )
+
+
+def sample_hard(
+    bits: Tensor,
+    order: Tensor,
+    height: int,
+    width: int,
+    turn_p: float,
+    permute_p: float,
+    jitter_p: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Order, turns and shift of a hard law, from five random numbers (N, 5) and the drawn order."""
+    numbers = unit(bits)
+
+    def one_of_three(slot: int) -> Tensor:
+        return 1 + (3 * bits[:, slot] >> 32)
+
+    quarters = one_of_three(1) if height == width else 2
+    turns = (numbers[:, 0] < turn_p) * quarters
+    halves = (numbers[:, 2] < permute_p) * one_of_three(3)  # 1, 2 or both, 3
+    shift = torch.stack([(halves & 1) * (height // 2), (halves >> 1) * (width // 2)], dim=1)
+    return torch.where(numbers[:, 4:] < jitter_p, order, -1), turns, shift

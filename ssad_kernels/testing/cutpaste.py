@@ -132,6 +132,7 @@ LAWS = {
     "scar": CutPasteLaw(scar=True, angle=(-45.0, 45.0)),
     "rotated": CutPasteLaw(angle=(-360.0, 360.0), area=(0.0, 1.0), jitter=(3.0, 0.0, 0.5, 0.5)),
     "gated": CutPasteLaw(p=0.5, other_source=True),
+    "hard": CutPasteLaw(angle=(-45.0, 45.0), turn_p=0.5, permute_p=0.5, jitter_p=0.5),
 }
 PACKED_LAWS = {name: pack_law("testing", law) for name, law in LAWS.items()}
 

@@ -28,7 +28,7 @@ from ssad_kernels.transforms._base import (
 )
 
 
-class _LawTransform(KeyedTransform):
+class LawTransform(KeyedTransform):
     """A CutPaste whose parameters come from a law."""
 
     def __init__(
@@ -62,7 +62,7 @@ class _LawTransform(KeyedTransform):
         return ", ".join(f"{name}={value}" for name, value in self.law._asdict().items())
 
 
-class CutPaste(_LawTransform):
+class CutPaste(LawTransform):
     """Cut a rectangle of the image, jitter its colours, and paste it elsewhere.
 
     Defaults are those of the paper (Li et al., CVPR 2021, appendix A.2). It leaves the mixture of
@@ -119,7 +119,7 @@ class CutPaste(_LawTransform):
         )
 
 
-class CutPasteScar(_LawTransform):
+class CutPasteScar(LawTransform):
     """Cut a long thin strip of the image, jitter its colours, turn it, and paste it elsewhere.
 
     Defaults are those of the paper (Li et al., CVPR 2021, appendix A.2), for images of 256 pixels.

@@ -5,22 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from ssad_kernels.cutpaste import CutPasteParams, cut_paste, cut_paste_
-from ssad_kernels.cutpaste_law import sample_cut_paste
-from ssad_kernels.random import STREAMS, philox
-from ssad_kernels.reference.random import unit
-from ssad_kernels.transforms._base import (
-    KeyedTransform,
-    check_jitter,
-    check_number,
-    patch_law,
-)
+from ssad_kernels.transforms._base import check_jitter, check_number, patch_law
+from ssad_kernels.transforms.cutpaste import LawTransform
 
 
-class HardCutPaste(KeyedTransform):
+class HardCutPaste(LawTransform):
     """Turn, permute and recolour a copy of the image, and paste a turned rectangle of it.
 
     Song, Kong, Park, Kim and Kang, "AnoSeg: Anomaly Segmentation Network Using Self-Supervised
@@ -67,40 +56,24 @@ class HardCutPaste(KeyedTransform):
         stream: int = 0,
     ) -> None:
         op = type(self).__name__
-        super().__init__("hard_cut_paste", stream)
-        self.law = patch_law(op, area, aspect, p, rotation, jitter=check_jitter(op, jitter))
-        self.turn_p = check_number(op, "turn_p", turn_p, 0.0, 1.0)
-        self.permute_p = check_number(op, "permute_p", permute_p, 0.0, 1.0)
-        self.jitter_p = check_number(op, "jitter_p", jitter_p, 0.0, 1.0)
-        self.inplace = inplace
-        self.return_status = return_status
-
-    def make_params(self, keys: Tensor, images: Tensor) -> CutPasteParams:
-        """Draw parameters for a batch (N, C, H, W), one row per key (N, 3), on its device."""
-        _, _, height, width = images.shape
-        params = sample_cut_paste(keys, height, width, self.law, stream=self.stream)
-        bits = philox(keys, self.stream + STREAMS["coin"], 5)
-        numbers = unit(bits)
-        quarters = _one_of_three(bits[:, 1]) if height == width else 2
-        turns = (numbers[:, 0] < self.turn_p) * quarters
-        halves = (numbers[:, 2] < self.permute_p) * _one_of_three(bits[:, 3])  # 1, 2 or both, 3
-        shift = torch.stack([(halves & 1) * (height // 2), (halves >> 1) * (width // 2)], dim=1)
-        order = torch.where(numbers[:, 4:] < self.jitter_p, params.order, -1)
-        return params._replace(order=order, turns=turns, shift=shift)
-
-    def apply_params(self, images: Tensor, params: CutPasteParams) -> tuple[Tensor, ...]:
-        """Apply parameters to a batch (N, C, H, W)."""
-        op = cut_paste_ if self.inplace else cut_paste
-        return op(images, params, return_status=self.return_status)
+        law = patch_law(
+            op,
+            area,
+            aspect,
+            p,
+            rotation,
+            jitter=check_jitter(op, jitter),
+            turn_p=check_number(op, "turn_p", turn_p, 0.0, 1.0),
+            permute_p=check_number(op, "permute_p", permute_p, 0.0, 1.0),
+            jitter_p=check_number(op, "jitter_p", jitter_p, 0.0, 1.0),
+        )
+        super().__init__(
+            "hard_cut_paste", law, inplace=inplace, return_status=return_status, stream=stream
+        )
 
     def extra_repr(self) -> str:
         """The options, for ``print``."""
         law = self.law
-        own = (f"{name}={getattr(self, name)}" for name in ("turn_p", "permute_p", "jitter_p"))
         patch = (f"{name}={getattr(law, name)}" for name in ("p", "area", "aspect", "jitter"))
+        own = (f"{name}={getattr(law, name)}" for name in ("turn_p", "permute_p", "jitter_p"))
         return ", ".join([*patch, f"rotation={law.angle}", *own])
-
-
-def _one_of_three(bits: Tensor) -> Tensor:
-    """1, 2 or 3, from 32 random bits."""
-    return 1 + (3 * bits >> 32)

@@ -125,4 +125,4 @@ def test_adversaries_stay_on_the_gpu(step: int) -> None:
             losses = dict(module.losses(inputs / 255, maps.float()))
     assert set(losses) == ({"critic", "restorer"} if step else {"judge", "network"})
     assert all(loss.shape == () for loss in losses.values())
-    assert mode.ours == {"philox", "sample_cut_paste", "cut_paste_"}
+    assert mode.ours == {"cut_paste_keyed_"}

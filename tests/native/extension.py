@@ -12,7 +12,7 @@ spec.loader.exec_module(native)
 
 N, C, H, W = 8, 3, 48, 56
 # p, scar, area, aspect, length, width, angle, jitter, other source
-LAW = (0.9, 0, 0.02, 0.15, 0.3, 3.3, 10, 25, 2, 16, -45.0, 45.0, 0.4, 0.4, 0.4, 0.4, 0)
+LAW = (0.9, 0, 0.02, 0.15, 0.3, 3.3, 10, 25, 2, 16, -45.0, 45.0, 0.4, 0.4, 0.4, 0.4, 0, 0, 0, 1)
 
 
 def address(values):
@@ -32,8 +32,8 @@ for kind, dtype in (("B", 0), ("f", 3), ("d", 4)):
         images = array.array(kind, [value if kind == "B" else value / scale for value in pixels])
         mask, status = array.array("B", bytes(N * H * W)), array.array("b", bytes(N))
         native.cut_paste_keyed(
-            address(images), address(images), dtype, (N, C, H, W), strides, address(keys), 1, LAW,
-            address(mask), address(status), 2,
+            address(images), address(images), dtype, (N, C, H, W), strides, address(keys), (1, 65),
+            LAW, address(mask), address(status), 2,
         )  # fmt: skip
         digest = hashlib.sha256(images.tobytes() + mask.tobytes() + status.tobytes())
         print(kind, strides[3], sum(mask), list(status), digest.hexdigest())

@@ -68,6 +68,11 @@ struct CutPasteLaw {
   double angle[2];
   double jitter[4];
   bool other_source;
+  // Of the hard law: whether the source image is turned, its halves change places, and the patch is
+  // recoloured.
+  double turn_p, permute_p, jitter_p;
+
+  bool is_hard() const { return turn_p > 0.0 || permute_p > 0.0 || jitter_p < 1.0; }
 };
 
 struct CutPasteDraws {
@@ -80,12 +85,17 @@ struct CutPasteDraws {
   bool* apply;
 };
 
+// What all laws draw.
 void sample_cut_paste(const int64_t* keys, int64_t n, int64_t stream, int64_t height, int64_t width,
                       const CutPasteLaw& law, const CutPasteDraws& out);
 
-// Both in one: draws for the images' size and pastes.
+// What the hard law draws on top; empties some rows of `order`.
+void sample_hard(const int64_t* keys, int64_t n, int64_t coin_stream, int64_t height, int64_t width,
+                 const CutPasteLaw& law, int64_t* order, int64_t* turns, int64_t* shift);
+
+// All in one: draws for the images' size and pastes. Streams: of the draws, of the hard law's.
 bool cut_paste_keyed(const ImageView& from, const ImageView& to, const int64_t* keys,
-                     int64_t stream, const CutPasteLaw& law, bool* mask, int8_t* status,
-                     int64_t threads);
+                     const int64_t (&streams)[2], const CutPasteLaw& law, bool* mask,
+                     int8_t* status, int64_t threads);
 
 }  // namespace ssad
