@@ -188,17 +188,18 @@ def _unpacked(op: str, *numbers: float) -> CutPasteLaw:
     return given
 
 
-def _check_law(op: str, stream: int, law: list[float]) -> None:
-    check_stream(op, stream + (STREAMS["coin"] if _unpacked(op, *law).is_hard else 0))
+def _check_draws(op: str, stream: int, law: list[float]) -> None:
+    check_stream(op, stream)
+    if _unpacked(op, *law).is_hard:
+        check_stream(op, stream + STREAMS["coin"])
 
 
 def _check_sample(keys: Tensor, stream: int, height: int, width: int, law: list[float]) -> None:
     check_keys("sample_cut_paste", keys)
-    check_stream("sample_cut_paste", stream)
     for name, size in (("height", height), ("width", width)):
         if not 1 <= size < 1 << 24:
             raise ValueError(wording("sample_cut_paste", name, "be in 1...16777215", size))
-    _check_law("sample_cut_paste", stream, law)
+    _check_draws("sample_cut_paste", stream, law)
 
 
 def _allocate_sample(keys: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -259,12 +260,11 @@ _sample = define_op(
 def _check_keyed(op: str, images: Tensor, keys: Tensor, stream: int, law: list[float]) -> None:
     check_images(op, images, is_written=op.endswith("_"))
     check_keys(op, keys)
-    check_stream(op, stream)
     if keys.shape[0] != images.shape[0]:
         check_shape(op, "keys", keys, (images.shape[0], 3))
     if keys.device != images.device:
         check_device(op, "keys", keys, images.device)
-    _check_law(op, stream, law)
+    _check_draws(op, stream, law)
 
 
 def _cpu_keyed(
