@@ -68,9 +68,10 @@ void deal(const Grid& grid, int64_t parts, uint32_t* words, uint64_t* keys) {
   int64_t first[256];  // rank of a bucket
   bool is_open[256];
   for (int64_t bucket = 0, rank = 0; bucket < 256; rank += count[bucket++]) {
+    if (count[bucket] == 0) continue;  // behind the last cell there is no set
     first[bucket] = rank;
     bit[bucket] = uint32_t{1} << rank / size;
-    is_open[bucket] = count[bucket] > 0 && (rank + count[bucket] - 1) / size > rank / size;
+    is_open[bucket] = (rank + count[bucket] - 1) / size > rank / size;
   }
   int64_t found = 0;
   for (int64_t i = 0; i < cells; ++i) {

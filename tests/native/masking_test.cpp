@@ -108,15 +108,18 @@ bool check_refined(std::mt19937_64& random, ssad::Dtype dtype) {
 }  // namespace
 
 bool check_cell_masks(std::mt19937_64& random) {
-  const int64_t n = among(random, 0, 3), h = among(random, 1, 40), w = among(random, 1, 70);
+  const bool is_full = random() % 8 == 0;  // a bit for each set, and none of them short
+  const int64_t n = among(random, 0, 3), h = is_full ? 8 : among(random, 1, 40);
+  const int64_t w = is_full ? 4 : among(random, 1, 70);
   const auto kind = static_cast<ssad::CellMaskKind>(among(random, 0, 2));
   const bool is_board = kind == ssad::CellMaskKind::kCheckerboard;
   const bool is_random = kind == ssad::CellMaskKind::kBernoulli;
-  const int64_t parts = is_board ? 2 : among(random, 1, random() % 3 ? 4 : 32);
+  const int64_t most = random() % 3 ? 4 : 32;
+  const int64_t parts = is_board ? 2 : is_full ? 32 : among(random, 1, most);
   const uint64_t below = random() % 2 ? 0 : uint64_t{1} << 32;  // nothing is hidden, or everything
   std::vector<int64_t> keys(static_cast<size_t>(3 * n)), cell(static_cast<size_t>(n));
   for (auto& key : keys) key = static_cast<int64_t>(random());
-  for (auto& side : cell) side = among(random, -2, 50);
+  for (auto& side : cell) side = is_full ? 1 : among(random, -2, 50);
   for (const int64_t threads : {1, 2}) {
     const auto out = std::make_unique<bool[]>(static_cast<size_t>(n * parts * h * w));
     if (!ssad::cell_masks({keys.data(), cell.data(), out.get(), n, 10, h, w, parts, 1, kind, below},
