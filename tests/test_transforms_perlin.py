@@ -224,6 +224,16 @@ def test_a_single_pixel_is_left_alone():
     assert status.tolist() == [Status.EMPTY] * 2
 
 
+@pytest.mark.parametrize("size", [(1, 8), (8, 1)])
+def test_a_single_row_turned_onto_a_zero_of_the_noise_is_left_alone(size):
+    image = torch.rand(2, 3, *size)
+    make = PerlinAnomaly(scale=(1, 1), angle=(90, 90), source="structure", return_status=True)
+    out, masks, status = make(image, KEYS[:2])
+    assert torch.equal(out, image)
+    assert not masks.any()
+    assert status.tolist() == [Status.EMPTY] * 2
+
+
 def test_in_any_batch_and_in_place(make, images):
     whole = make(return_status=True)(images, KEYS)
     for i in range(6):

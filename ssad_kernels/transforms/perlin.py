@@ -103,8 +103,9 @@ class PerlinAnomaly(KeyedTransform):
     Call: ``transform(images, keys=None, *, bank=None, foreground=None, params=None) -> (images,
         masks[, status])``. Images, masks and keys as in `CutPaste`. ``bank`` replaces that of the
         transform. ``foreground``, bool like a mask, is where anomalies may be; where it leaves
-        nothing of a sample's (status NO_PLACE) the image comes back as it was, as does one of a
-        single pixel (EMPTY), with an empty mask. ``params`` replays what `make_params` gave.
+        nothing of a sample's (status NO_PLACE) the image comes back as it was, with an empty mask.
+        So does one whose noise is all 0 (EMPTY): a single pixel, or at worst a turned single row.
+        ``params`` replays what `make_params` gave.
 
     Gradient: none. Determinism: the same keys give the same result in any batch and worker, and the
         same mask on every device.
