@@ -94,6 +94,8 @@ def perlin_noise(
 def _check(keys: Tensor, stream: int, size: Any, cells: Tensor, angle: Tensor | None) -> None:
     check_keys(_OP, keys)
     check_stream(_OP, stream)
+    if len(size) != 2:
+        raise ValueError(wording(_OP, "size", "hold two numbers, (H, W)", tuple(size)))
     for value in size:
         if not 1 <= value < 1 << 24:
             raise ValueError(wording(_OP, "size", "be at least 1 and below 2²⁴", value))

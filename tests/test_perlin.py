@@ -293,3 +293,12 @@ def test_errors(change, error, text):
     }
     with pytest.raises(error, match=f"^{re.escape(f'perlin_noise: {text}')}$"):
         perlin_noise(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("size", [[5], [5, 6, 7]])
+def test_a_size_of_the_op_is_two_numbers(size):
+    text = f"perlin_noise: `size` must hold two numbers, (H, W), got {tuple(size)}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        torch.ops.ssad_kernels.perlin_noise(
+            make_keys(0, 0, 1), 0, size, torch.ones(1, 2).long(), None
+        )
