@@ -133,8 +133,8 @@ def composite(outputs: Tensor, masks: Tensor, images: Tensor) -> Tensor:
         ValueError: for a shape or a device that does not fit.
 
     Gradient: with respect to ``outputs`` and ``images``; higher ones too. Determinism: bitwise
-    within a backend and instruction set, in any batch; where no pixel is hidden twice, bitwise on
-    every backend. Numbers: float32 arithmetic, float64 for float64.
+    within a backend and instruction set, in any batch; where no pixel is hidden twice, the same
+    values on every backend. Numbers: float32 arithmetic, float64 for float64; a zero has any sign.
 
     Source: SSM's released code, whose masks hide every pixel at most once.
 

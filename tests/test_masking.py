@@ -331,6 +331,14 @@ def test_cells_that_look_normal_are_uncovered(height, width, cell, share, seed):
     assert hidden.tolist() == count
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_refined_masks_are_contiguous(backend):
+    masks = make_cell_masks(2, 3, 5, 6).to(memory_format=torch.channels_last)
+    with use_backend(backend):
+        refined, _ = refine_cells(torch.rand(2, 1, 5, 6), masks, 2, threshold=0.5)
+    assert refined.is_contiguous()
+
+
 def test_the_released_rule():
     """Blocks of 8 on a grid of 16; more than 80 % of 64 pixels are at least 52."""
     scores = torch.zeros(1, 1, 128, 128)

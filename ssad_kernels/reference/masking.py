@@ -138,4 +138,4 @@ def refine_cells(
     else:
         is_normal = add(scores.double() < threshold) > share * area
     refined = masks | is_normal.gather(1, at).reshape(scores.shape)
-    return refined, (add(~refined.all(1)) > 0).sum(1)
+    return refined.contiguous(), (add(~refined.all(1)) > 0).sum(1)
