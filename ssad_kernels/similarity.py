@@ -25,11 +25,12 @@ def gms_map(images: Tensor, references: Tensor, *, scales: int = 4, c: float = 0
     the image's size. The next scale is of 2 x 2 pixels' means.
 
     Args:
-        images: (N, C, H, W), C = 1...4, uint8 in 0...255 or a float dtype in 0...1, any strides.
+        images: (N, C, H, W), C = 1...4, fewer than 2³¹ pixels each, uint8 in 0...255 or a float
+            dtype in 0...1, any strides.
         references: of the same shape, dtype and device.
         scales: 1...8. At least 3 pixels a side are to be left of the last: H and W are at least
             3 · 2^(scales - 1).
-        c: > 0; slopes well below its root count as none.
+        c: 1e-12...1e6; slopes well below its root count as none.
 
     Returns:
         (N, 1, H, W), float32, or float64 for float64 images; in (0, 1], and exactly 1 where the
@@ -116,10 +117,12 @@ def ssim_map(images: Tensor, references: Tensor, *, window: int = 11, sigma: flo
     C2 = 0.03².
 
     Args:
-        images: (N, C, H, W), C = 1...4, uint8 in 0...255 or a float dtype in 0...1, any strides.
+        images: (N, C, H, W), C = 1...4, fewer than 2³¹ pixels each, uint8 in 0...255 or a float
+            dtype in 0...1, any strides.
         references: of the same shape, dtype and device.
         window: taps along an axis, odd, 1...63.
-        sigma: standard deviation of the Gaussian in pixels, > 0; its taps are made to add up to 1.
+        sigma: standard deviation of the Gaussian in pixels, 1e-3...1e6; its taps are made to add
+            up to 1.
 
     Returns:
         (N, C, H, W), contiguous, float32, or float64 for float64 images; exactly 1 where images are

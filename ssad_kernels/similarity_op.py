@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -33,6 +32,9 @@ def _check_pair(op: str, images: Tensor, references: Tensor) -> None:
     check_shape(op, "references", references, images.shape)
     check_images(op, references, argument="references")
     check_device(op, "references", references, images.device)
+    if images.shape[2] * images.shape[3] >= 1 << 31:  # which GPU kernels count in 32 bits
+        must = "have fewer than 2³¹ pixels, (N, C, H, W)"
+        raise ValueError(wording(op, "images", must, tuple(images.shape)))
 
 
 def _check_gradient(
@@ -49,8 +51,8 @@ def _check_gms(op: str, images: Tensor, references: Tensor, scales: int, c: floa
     _check_pair(op, images, references)
     if not 1 <= scales <= _MOST_SCALES:
         raise ValueError(wording(op, "scales", f"be in 1...{_MOST_SCALES}", scales))
-    if not 0 < c < math.inf:
-        raise ValueError(wording(op, "c", "be finite and > 0", c))
+    if not 1e-12 <= c <= 1e6:  # beyond, squares of it are no float32
+        raise ValueError(wording(op, "c", "be in 1e-12...1e6", c))
     least = 3 << (scales - 1)
     if images.shape[2] < least or images.shape[3] < least:
         must = f"have sides of at least {least} pixels for {scales} scales, (N, C, H, W)"
@@ -61,8 +63,8 @@ def _check_ssim(op: str, images: Tensor, references: Tensor, window: int, sigma:
     _check_pair(op, images, references)
     if not (1 <= window <= _LARGEST_WINDOW and window % 2 == 1):
         raise ValueError(wording(op, "window", f"be odd and in 1...{_LARGEST_WINDOW}", window))
-    if not 0 < sigma < math.inf:
-        raise ValueError(wording(op, "sigma", "be finite and > 0", sigma))
+    if not 1e-3 <= sigma <= 1e6:  # one tap, and all alike
+        raise ValueError(wording(op, "sigma", "be in 1e-3...1e6", sigma))
 
 
 def _check_gms_backward(gradient: Tensor, images: Tensor, *rest: Any) -> None:

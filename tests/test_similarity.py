@@ -277,8 +277,9 @@ def test_errors_of_pairs(name, change, error, text):
     [
         ({"scales": 0}, "`scales` must be in 1...8, got 0"),
         ({"scales": 9}, "`scales` must be in 1...8, got 9"),
-        ({"c": 0.0}, "`c` must be finite and > 0, got 0.0"),
-        ({"c": math.nan}, "`c` must be finite and > 0, got nan"),
+        ({"c": 1e-13}, "`c` must be in 1e-12...1e6, got 1e-13"),
+        ({"c": 1e39}, "`c` must be in 1e-12...1e6, got 1e+39"),
+        ({"c": math.nan}, "`c` must be in 1e-12...1e6, got nan"),
         (
             {"scales": 5},
             "`images` must have sides of at least 48 pixels for 5 scales, (N, C, H, W), got "
@@ -298,13 +299,44 @@ def test_errors_of_gms(name, change, text):
         ({"window": 10}, "`window` must be odd and in 1...63, got 10"),
         ({"window": -1}, "`window` must be odd and in 1...63, got -1"),
         ({"window": 65}, "`window` must be odd and in 1...63, got 65"),
-        ({"sigma": 0.0}, "`sigma` must be finite and > 0, got 0.0"),
-        ({"sigma": math.inf}, "`sigma` must be finite and > 0, got inf"),
+        ({"sigma": 1e-200}, "`sigma` must be in 1e-3...1e6, got 1e-200"),
+        ({"sigma": 1e200}, "`sigma` must be in 1e-3...1e6, got 1e+200"),
+        ({"sigma": math.nan}, "`sigma` must be in 1e-3...1e6, got nan"),
     ],
 )
 def test_errors_of_ssim(change, text):
     with pytest.raises(ValueError, match=f"^{re.escape(f'ssim_map: {text}')}$"):
         ssim_map(IMAGES, IMAGES, **change)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_limits_of_numbers(backend):
+    pair = make_pair(2, 3, 24, 32)
+    images = pair[0].clone().requires_grad_()
+    with use_backend(backend):
+        for c in (1e-12, 1e6):
+            (gradient,) = torch.autograd.grad(gms_loss(images, pair[1], c=c).sum(), images)
+            assert gradient.isfinite().all()
+            assert gradient.any()
+        one, alike = (ssim_map(*pair, window=3, sigma=sigma) for sigma in (1e-3, 1e6))
+        torch.testing.assert_close(one, ssim_map(*pair, window=1))
+    s, d = (sum(pair), pair[0] - pair[1])
+
+    def mean(values):
+        return torch.nn.functional.avg_pool2d(values, 3, 1, 1)
+
+    b1 = (mean(s) ** 2 + mean(d) ** 2) / 2 + 1e-4
+    b2 = (mean(s * s) - mean(s) ** 2 + mean(d * d) - mean(d) ** 2) / 2 + 9e-4
+    expected = (1 - mean(d) ** 2 / b1) * (1 - (mean(d * d) - mean(d) ** 2) / b2)
+    torch.testing.assert_close(alike, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_images_that_do_not_fit_32_bits(name):
+    images = torch.empty(1, 1, 1 << 16, 1 << 15, dtype=torch.uint8, device="meta")
+    text = f"{name}: `images` must have fewer than 2³¹ pixels, (N, C, H, W), got "
+    with pytest.raises(ValueError, match=re.escape(text)):
+        FUNCTIONS[name](images, images)
 
 
 def test_a_map_of_what_is_trained_names_the_loss():
