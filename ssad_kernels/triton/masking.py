@@ -184,14 +184,19 @@ def _mask_images_kernel(
     out_n, out_p, out_c, out_y, out_x, block: tl.constexpr,
 ):  # fmt: skip
     sample, _, _, mask, y, x = tile_of(height, width, tiles, block)
-    for channel in range(channels):
-        place = images + sample * stride_n + channel * stride_c + y * stride_y + x * stride_x
-        value = tl.load(place, mask=mask, other=0)
-        for part in range(parts):
-            place = masks + sample * mask_n + part * mask_p + y * mask_y + x * mask_x
-            is_visible = tl.load(place, mask=mask, other=0) != 0
-            place = out + sample * out_n + part * out_p + channel * out_c + y * out_y + x * out_x
-            tl.store(place, tl.where(is_visible, value, 0), mask=mask)
+    images += sample * stride_n + y * stride_y + x * stride_x
+    masks += sample * mask_n + y * mask_y + x * mask_x
+    out += sample * out_n + y * out_y + x * out_x
+    for _ in range(channels):
+        value = tl.load(images, mask=mask, other=0)
+        own, to = masks, out
+        for _part in range(parts):
+            is_visible = tl.load(own, mask=mask, other=0) != 0
+            tl.store(to, tl.where(is_visible, value, 0), mask=mask)
+            own += mask_p  # of which multiples may need 64 bits
+            to += out_p
+        images += stride_c
+        out += out_c
 
 
 def launch_mask_images(images: Tensor, masks: Tensor, out: Tensor) -> None:
@@ -215,6 +220,9 @@ def _composite_kernel(
     stride_n, stride_c, stride_y, stride_x, compute: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     sample, pixel, pixels, mask, y, x = tile_of(height, width, tiles, block)
+    # Multiples of these may need 64 bits.
+    from_p, from_c = tl.cast(from_p, tl.int64), tl.cast(from_c, tl.int64)
+    stride_c, mask_p = tl.cast(stride_c, tl.int64), tl.cast(mask_p, tl.int64)
     for channel in range(channels):
         total = tl.zeros((block,), compute)
         count = tl.zeros((block,), compute)
@@ -262,10 +270,10 @@ def _normal_kernel(
         top, start = at // columns * side, at % columns * side
         limit = tl.load(threshold + sample)
         total = tl.zeros((block,), tl.float64)
-        for j in range(side):
+        for j in range(tl.minimum(side, width)):
             column = scores + sample * stride_n + (start + j).to(tl.int64) * stride_x
             partial = tl.zeros((block,), tl.float64)
-            for i in range(side):
+            for i in range(tl.minimum(side, height)):
                 mask = (at < cells) & (top + i < height) & (start + j < width)
                 place = column + (top + i).to(tl.int64) * stride_y
                 value = tl.load(place, mask=mask, other=0).to(tl.float64)
@@ -290,6 +298,7 @@ def _uncover_kernel(
     at = sample * pixels + y.to(tl.int32) // side * columns + x.to(tl.int32) // side
     uncovers = tl.load(is_normal + at, mask=mask, other=0) != 0
     is_open = tl.zeros((block,), tl.int1)
+    mask_p = tl.cast(mask_p, tl.int64)
     for part in range(parts):
         place = masks + sample * mask_n + part * mask_p + y * mask_y + x * mask_x
         is_visible = uncovers | (tl.load(place, mask=mask, other=1) != 0)

@@ -67,8 +67,8 @@ def _pair_rows_kernel(
     place = rows + plane * height * width + pixel
     tl.store(place, s_sum, mask=mask)
     tl.store(place + size, d_sum, mask=mask)
-    tl.store(place + 2 * size, ss_sum, mask=mask)
-    tl.store(place + 3 * size, dd_sum, mask=mask)
+    tl.store(place + size + size, ss_sum, mask=mask)
+    tl.store(place + size + size + size, dd_sum, mask=mask)
 
 
 @triton.jit
@@ -107,9 +107,12 @@ def _parts(
 ):  # fmt: skip
     """Both means, both denominators, luminance and structure."""
     s = _column_mean(rows, taps, y, width, height, mask, window, compute, block)
-    d = _column_mean(rows + size, taps, y, width, height, mask, window, compute, block)
-    ss = _column_mean(rows + 2 * size, taps, y, width, height, mask, window, compute, block)
-    dd = _column_mean(rows + 3 * size, taps, y, width, height, mask, window, compute, block)
+    rows += size  # its multiples may need 64 bits
+    d = _column_mean(rows, taps, y, width, height, mask, window, compute, block)
+    rows += size
+    ss = _column_mean(rows, taps, y, width, height, mask, window, compute, block)
+    rows += size
+    dd = _column_mean(rows, taps, y, width, height, mask, window, compute, block)
     var_s, var_d = ss - s * s, dd - d * d
     b1 = (s * s + d * d) * 0.5 + tl.full((), _C1, compute)
     b2 = (var_s + var_d) * 0.5 + tl.full((), _C2, compute)
@@ -147,7 +150,7 @@ def _ssim_gradient_kernel(
     by_d = -d * (by_luminance * (1 + luminance) + 2 * by_dd)
     tl.store(planes + place, by_s + by_d, mask=mask)
     tl.store(planes + place + size, by_ss, mask=mask)
-    tl.store(planes + place + 2 * size, by_dd, mask=mask)
+    tl.store(planes + place + size + size, by_dd, mask=mask)
 
 
 @triton.jit
@@ -164,7 +167,7 @@ def _pair_gradient_kernel(
     rows += place
     mean = _column_mean(rows, taps, y, width, height, mask, window, compute, block)
     by_ss = _column_mean(rows + size, taps, y, width, height, mask, window, compute, block)
-    by_dd = _column_mean(rows + 2 * size, taps, y, width, height, mask, window, compute, block)
+    by_dd = _column_mean(rows + size + size, taps, y, width, height, mask, window, compute, block)
     tl.store(out + place, mean + 2 * (s * by_ss + d * by_dd), mask=mask)
 
 

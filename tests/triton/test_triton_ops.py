@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,6 +170,38 @@ def test_refining_needs_several_programs(share: float | None) -> None:
         assert torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
+def test_a_cell_is_read_no_further_than_the_image() -> None:
+    """In the square of this side the interpreter would count for hours, as would a GPU's lane."""
+    scores = make_images(1, 1, 1, 3000, dtype=torch.float32)
+    limits = torch.tensor([0.4], dtype=torch.float64)
+    check(
+        "refine_cells", (scores, make_cell_masks(1, 1, 1, 3000), limits.long() + 3000, limits, None)
+    )
+
+
+def far_apart(parts: Tensor, file: Path) -> Tensor:
+    """A copy with steps of 2³⁰ from part to part, in a file with holes."""
+    memory = torch.from_file(str(file), shared=True, size=5 << 30, dtype=parts.dtype)
+    strides = 1, 1 << 30, *parts.stride()[2:]
+    # Offsets that wrapped around would be in the holes of the first two steps.
+    return memory.as_strided(parts.shape, strides, 2 << 30).copy_(parts)
+
+
+def test_parts_are_further_apart_than_32_bits_count(tmp_path: Path) -> None:
+    masks = make_cell_masks(1, 3, 4, 5)
+    images = make_images(1, 2, 4, 5, dtype=torch.float32)
+    outputs = make_images(3, 2, 4, 5, dtype=torch.float32, seed=1)[None]
+
+    def results(backend: str, masks: Tensor, outputs: Tensor) -> list[Tensor]:
+        with sk.use_backend(backend):
+            refined = sk.refine_cells(images[:, :1], masks, 2, threshold=0.4)
+            return [sk.mask_images(images, masks), sk.composite(outputs, masks, images), *refined]
+
+    far = far_apart(masks.view(torch.uint8), tmp_path / "masks").view(torch.bool)
+    found = results("triton", far, far_apart(outputs, tmp_path / "outputs"))
+    torch.testing.assert_close(found, results("reference", masks, outputs), rtol=0, atol=1e-6)
+
+
 def test_composites_need_several_tiles_and_take_any_byte() -> None:
     masks = make_cell_masks(2, 3, 61, 43)
     images = make_images(2, 3, 61, 43, dtype=torch.float32)
@@ -254,3 +288,28 @@ def test_similarity_of_what_is_not_finite(op: str, numbers: tuple[Any, ...]) -> 
     )
     images[0, 1, 9, 11], references[0, 0, 0, 0] = float("nan"), float("-inf")
     check(op, (images, references, *numbers))
+
+
+def test_planes_of_similarity_are_further_apart_than_32_bits_count(tmp_path: Path) -> None:
+    """As those of a batch of 2³⁰ pixels are. The file has holes: hardly any of it is used."""
+    ssim = pytest.importorskip("ssad_kernels.triton.ssim")
+    tl = pytest.importorskip("triton.language")
+    size, side = 1 << 30, 8
+    memory = torch.from_file(str(tmp_path / "rows"), shared=True, size=11 * size)
+    rows, planes = memory[4 * size :], memory[8 * size :]  # wrapped offsets would lie before them
+    images, references = (
+        make_images(1, 1, side, side, dtype=torch.float32, seed=s) for s in (0, 1)
+    )
+    taps, out = torch.tensor([0.2, 0.6, 0.2]), torch.empty_like(images)
+    sides, options = (size, side, side, 1), (3, tl.float32, 128)
+    strides = *images.stride(), *references.stride()
+    ssim._pair_rows_kernel[(1,)](
+        images, references, taps, rows, *sides, 1, *strides, 3, 1, *options[1:]
+    )
+    ssim._ssim_kernel[(1,)](rows, taps, out, *sides, *options)
+    ssim._ssim_gradient_kernel[(1,)](rows, taps, torch.ones_like(out), planes, *sides, *options)
+    assert all(rows[k * size :][: side * side].all() for k in range(4))
+    assert all(planes[k * size :][: side * side].all() for k in range(3))
+    sigma = (2 * math.log(3)) ** -0.5  # a tap of the middle is three times its neighbours'
+    expected = run("ssim_map", "reference", (images, references, 3, sigma))
+    torch.testing.assert_close(out, expected[0], rtol=0, atol=1e-5)
