@@ -94,8 +94,12 @@ def test_losses() -> None:
     assert reconstruction_loss(found, images, maps) == 0
     found[1, :, 2:] = 0.3  # a third of the normal pixels
     assert float(reconstruction_loss(found, images, maps)) == pytest.approx(0.1)
-    assert float(segmentation_loss(1 - maps, maps)) == 1
-    assert float(segmentation_loss(torch.ones_like(maps), maps)) == 0.25
+    assert float(segmentation_loss(1 - maps, maps, "l1")) == 1
+    assert float(segmentation_loss(torch.ones_like(maps), maps, "l1")) == 0.25
+    shares = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.binary_cross_entropy(shares, maps)
+    assert float(segmentation_loss(shares, maps, "bce")) == pytest.approx(float(expected))
+    assert segmentation_loss(1 - maps, maps, "bce").isfinite()
     sure = torch.tensor([20.0, 20.0])
     assert float(judged(sure, True)) < 1e-6
     assert float(judged(sure, False)) == pytest.approx(20)

@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 
-def segmentation_loss(found: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Mean distance of maps (N, 1, H, W)."""
-    return nn.functional.l1_loss(found, maps)
+def segmentation_loss(found: torch.Tensor, maps: torch.Tensor, kind: str) -> torch.Tensor:
+    """Mean distance ("l1") or cross-entropy ("bce") of maps (N, 1, H, W) in 0..1."""
+    if kind == "l1":
+        return nn.functional.l1_loss(found, maps)
+    share = found.float().clamp(1e-6, 1 - 1e-6)  # torch's own loss refuses mixed precision
+    return -(maps * share.log() + (1 - maps) * (1 - share).log()).mean()
 
 
 def reconstruction_loss(

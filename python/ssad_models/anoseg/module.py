@@ -125,7 +125,7 @@ class AnosegModule(TrainingModule):
             fooled = judged(self.judge(found, found_maps)[0], True)
             yield (
                 "network",
-                segmentation_loss(found_maps, maps)
+                segmentation_loss(found_maps, maps, self.recipe.map_loss)
                 + self.recipe.reconstruction * reconstruction_loss(found, images, maps)
                 + self.recipe.adversarial * fooled,
             )

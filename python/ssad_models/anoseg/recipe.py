@@ -13,6 +13,7 @@ from ssad_models.settings import (
     ScalableRecipe,
     integer,
     number,
+    one_of,
     optional,
     pair,
     setting,
@@ -42,6 +43,7 @@ class AnosegRecipe(ScalableRecipe):
             scored by the mean of their map.
         lr: Learning rate; over the last half of each of the two trainings it falls to 0.
         momenta: Adam's two.
+        map_loss: Of the maps. "l1": as published. "bce": cross-entropy, which learns sooner.
         reconstruction: Weight of the reconstruction loss; that of the maps is 1.
         adversarial: Weight of the adversarial loss.
         features: Weight of the detector's loss of features.
@@ -61,6 +63,7 @@ class AnosegRecipe(ScalableRecipe):
     detector_epochs: int = setting(integer(0, 1 << 20))
     lr: float = setting(number(0, 1e3))
     momenta: tuple[float, float] = setting(pair(0, 1))
+    map_loss: str = setting(one_of("l1", "bce"))
     reconstruction: float = setting(number(0, 1e6))
     adversarial: float = setting(number(0, 1e6))
     features: float = setting(number(0, 1e6))
