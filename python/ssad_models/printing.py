@@ -15,11 +15,16 @@ from ssad_models.report import Table
 _STYLES = {"below": "red", "above": "green"}
 
 
+def narrow_table(title: str) -> rich.table.Table:
+    """A table without columns yet, whose frame takes as little as can be of 80 columns."""
+    return rich.table.Table(
+        title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False
+    )
+
+
 def print_table(table: Table, console: Console) -> None:
     """Print a table and its note; rows that end in a verdict have its colour."""
-    shown = rich.table.Table(
-        title=table.title, box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False
-    )
+    shown = narrow_table(table.title)
     for i, heading in enumerate(table.headings):
         justify: Literal["left", "right"] = "right" if i else "left"
         shown.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=i < 2)

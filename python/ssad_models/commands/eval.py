@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from ssad_models.commands.common import (
@@ -115,14 +113,10 @@ def _print_table(title: str, headings: dict[str, str], runs: list[Run]) -> None:
     names = [name for name in headings if any(name in run.evaluation.metrics for run in runs)]
     if not names:
         return
-    # Six intervals fit into 80 columns; what does not is broken, not cut.
-    table = Table(
-        title=f"{title}, in %, with 95 % intervals",
-        box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        show_edge=False,
-    )
-    for heading in ("category", "model"):
+    from ssad_models.printing import narrow_table
+
+    table = narrow_table(f"{title}, in %, with 95 % intervals")
+    for heading in ("category", "model"):  # broken, so that figures are not cut
         table.add_column(heading, overflow="fold")
     for name in names:
         table.add_column(headings[name], justify="right", overflow="fold", no_wrap=True)

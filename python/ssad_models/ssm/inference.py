@@ -19,9 +19,9 @@ PASSES = 2
 # -0.96 of 255 levels. Scores are -0.75...0.25 times the sum of the weights of cells.
 _SEED, _SHARE = 8, 0.8
 _LEVEL = -0.96 / 255 / sum((cell / 128) ** 2 for cell in (2, 4, 8))
-_VALUES = {"cpu": 3 << 20, "cuda": 3 << 24}
-"""Of a feature map of full size, over all masks shown to the network at once: on a CPU what its
-caches hold, on a GPU a bound of memory."""
+_VALUES = 3 << 20
+"""Of a feature map of full size, over all masks shown to the network at once: what a CPU's caches
+hold. Elsewhere it is but a bound of memory, 16 times as high."""
 _SIDE = 256
 """Of the images for which `sigma` of "progressive" is meant."""
 
@@ -202,8 +202,8 @@ class SsmDetector(nn.Module):
 
     def _restore(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """(M, C, S, S) and masks (M, P, S, S) bool -> (M, C, S, S), each pixel as guessed."""
-        values = masks[0].numel() * self.network.width
-        count = max(1, _VALUES[images.device.type] // values)
+        limit = _VALUES if images.device.type == "cpu" else 16 * _VALUES
+        count = max(1, limit // (masks[0].numel() * self.network.width))
         parts = []
         for some, behind in zip(images.split(count), masks.split(count), strict=True):
             outputs, _ = restore(self.network, some, behind)
